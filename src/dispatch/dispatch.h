@@ -1,0 +1,85 @@
+/*
+ * The road of one request: from a parsed command to its reply. Everything here runs on the io thread, except where it
+ * says pool. A request is admitted (permission, size, how many are in flight), a write is prepared and proposed, a read
+ * waits for its read index and looks.
+ *
+ * Order: requests of one connection are submitted in the order of its bytes. Writes of a connection may overlap: the
+ * cluster keeps their order. A read begins when the connection's earlier writes have their results; a write begins when
+ * its earlier reads have theirs. Replies may be done in any order across connections; the gateway sends those of one
+ * connection in order.
+ */
+#ifndef KT_DISPATCH_DISPATCH_H
+#define KT_DISPATCH_DISPATCH_H
+
+#include <uv.h>
+
+#include "auth/auth.h"
+#include "base/arena.h"
+#include "base/list.h"
+#include "cluster/node/cluster.h"
+#include "engines/registry.h"
+
+struct kt_dispatch;
+
+/* One connection's place in the order; embedded in the connection. */
+struct kt_lane {
+    struct kt_list waiting;   /* requests that may not begin yet */
+    unsigned reads, writes;   /* under way */
+    unsigned count;           /* all of this lane that are not done: the owner outlives them */
+};
+
+void kt_lane_init(struct kt_lane *lane);
+
+enum kt_level { KT_LINEARIZABLE, KT_STALE_READ };
+
+/* One request. The caller fills the first part; done runs exactly once, on the io thread. */
+struct kt_request {
+    const struct kt_command *command;
+    size_t engine;                        /* position of the command's engine in kt_engines */
+    void *params;                         /* of the command's struct; lives in the arena */
+    const struct kt_principal *principal;
+    enum kt_level level;
+    kt_time_ms deadline_ms;               /* on kt_clock_ms; 0: the default */
+    struct kt_lane *lane;
+    void (*done)(struct kt_request *request);
+    void *data;                           /* the caller's */
+
+    struct kt_arena arena;                /* the request's memory; released by kt_request_free */
+    struct kt_reply reply;                /* valid in done */
+
+    /* dispatch's */
+    struct kt_dispatch *dispatch;
+    struct kt_list link;
+    struct kt_proposal proposal;
+    struct kt_read read;
+    uv_work_t work;
+};
+
+struct kt_dispatch_options {
+    uv_loop_t *loop;           /* the io loop */
+    struct kt_cluster *cluster;
+    struct kt_state *state;
+    const struct kt_auth *auth;
+    unsigned timeout_ms;       /* default deadline of a request */
+    unsigned requests_max;     /* in flight on this node; past it KT_BUSY */
+    uint64_t bytes_max;        /* of parameters in flight on this node; past it KT_BUSY */
+};
+
+KT_MUST_USE enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct kt_dispatch **dispatch,
+                                          struct kt_error *error);
+/* Refuses new requests with KT_SHUTTING_DOWN from now on. */
+void kt_dispatch_drain(struct kt_dispatch *dispatch);
+unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch);
+/* Nothing may be in flight. */
+void kt_dispatch_close(struct kt_dispatch *dispatch);
+
+/* Memory of a request: zeroed, its arena and reply initialised. */
+struct kt_request *kt_request_create(struct kt_dispatch *dispatch);
+void kt_request_free(struct kt_request *request);
+void kt_dispatch_submit(struct kt_dispatch *dispatch, struct kt_request *request);
+
+const struct kt_auth *kt_dispatch_auth(const struct kt_dispatch *dispatch);
+struct kt_cluster *kt_dispatch_cluster(const struct kt_dispatch *dispatch);
+struct kt_state *kt_dispatch_state(const struct kt_dispatch *dispatch);
+
+#endif

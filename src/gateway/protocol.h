@@ -1,0 +1,52 @@
+/*
+ * A protocol plugs into the gateway: functions from bytes to requests and from replies to bytes. The gateway owns sockets,
+ * buffers, order, back-pressure, limits and closing; a protocol never sees a socket. io thread.
+ *
+ * For each connection the gateway calls take with everything that has arrived and not been consumed. take consumes at
+ * most one message: it sets *used and either answers at once (kt_answer_now), or starts a request whose done calls
+ * kt_answer_ready, or needs more bytes (KT_MORE, *used 0). Answers leave in the order in which they were begun.
+ */
+#ifndef KT_GATEWAY_PROTOCOL_H
+#define KT_GATEWAY_PROTOCOL_H
+
+#include "base/buf.h"
+#include "dispatch/dispatch.h"
+
+struct kt_conn;
+
+/* The place of one answer in the order of its connection. */
+struct kt_answer;
+
+struct kt_protocol {
+    const char *name;        /* also the settings key: listen.kv */
+    size_t conn_size;        /* of its per-connection state, zeroed */
+    size_t frame_bytes_max;  /* the largest message it accepts, with its framing */
+    /* settings: what kt_gateway_listen was given for it. */
+    void (*open)(struct kt_conn *conn, const void *settings);
+    void (*close)(struct kt_conn *conn);
+    /* KT_OK (used > 0), KT_MORE, or any other code: the connection is closed after what was answered so far was sent. */
+    enum kt_code (*take)(struct kt_conn *conn, struct kt_slice in, size_t *used);
+};
+
+void *kt_conn_state(struct kt_conn *conn);
+const void *kt_conn_settings(struct kt_conn *conn);
+struct kt_dispatch *kt_conn_dispatch(struct kt_conn *conn);
+struct kt_lane *kt_conn_lane(struct kt_conn *conn);
+/* What INFO shows of the gateway. */
+unsigned kt_conn_count(struct kt_conn *conn);
+unsigned kt_conn_count_max(struct kt_conn *conn);
+
+/* Takes the next place in the order of answers. Lives until kt_answer_ready and its bytes were queued. */
+struct kt_answer *kt_answer_begin(struct kt_conn *conn);
+/* Where the answer's bytes are written; its ceiling is the protocol's frame limit. */
+struct kt_buf *kt_answer_buf(struct kt_answer *answer);
+/* NULL when the connection is gone: what is written then goes nowhere, kt_answer_ready must still be called. */
+struct kt_conn *kt_answer_conn(struct kt_answer *answer);
+/* The answer may leave as soon as those before it have. The answer is the gateway's again. */
+void kt_answer_ready(struct kt_answer *answer);
+/* begin, append, ready. */
+void kt_answer_now(struct kt_conn *conn, struct kt_slice bytes);
+/* No more is read; closes when every answer begun so far has been sent. */
+void kt_conn_finish(struct kt_conn *conn);
+
+#endif
