@@ -55,6 +55,6 @@ static inline int kt_slice_compare(struct kt_slice a, struct kt_slice b)
 #define KT_CONTAINER(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 #define KT_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define KT_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define KT_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define KT_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 #endif
