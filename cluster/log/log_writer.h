@@ -15,6 +15,7 @@ struct kt_log_write {
     bool votes;               /* term and vote are to be written, before the entries */
     kt_term term;
     kt_node_id vote;
+    kt_index trim;            /* entries up to here are forgotten, after the rest; 0: none */
     struct kt_entry *entries; /* borrowed until done; may be NULL */
     size_t count;
     enum kt_code code;        /* KT_OK when durable. The writer retries a full disk until there is room. */

@@ -53,6 +53,13 @@ KT_MUST_USE enum kt_code kt_wal_append(struct kt_wal *wal, const struct kt_entry
 KT_MUST_USE enum kt_code kt_wal_sync(struct kt_wal *wal);
 /* Reserves the next segment if it is missing; for idle moments. KT_DISK_FULL: not now. */
 KT_MUST_USE enum kt_code kt_wal_prepare(struct kt_wal *wal);
+/*
+ * The whole log is replaced by nothing behind (index, term): the state was adopted from another node and stands there. Term
+ * and vote stay. Crash-atomic.
+ */
+KT_MUST_USE enum kt_code kt_wal_reset(struct kt_wal *wal, kt_index index, kt_term term);
+/* The highest index up to which trimming would free whole segments and leave at least keep bytes; 0 if there is none. */
+kt_index kt_wal_trim_point(struct kt_wal *wal, uint64_t keep_bytes);
 /* Forgets entries up to and including index, as far as whole segments allow. The caller has the state durable. */
 KT_MUST_USE enum kt_code kt_wal_trim(struct kt_wal *wal, kt_index index);
 

@@ -16,6 +16,22 @@ typedef uint64_t kt_time_ms; /* milliseconds: of a clock.h clock, or since the U
 
 #define KT_NODE_ID_MAX 65535u
 
+/*
+ * One life of a node's data: a node that lost its data comes back as another member, so that it can never vote twice or
+ * deny what it acknowledged. 47 random bits above the node's id; this is what raft knows a server by. 0 is none.
+ */
+typedef uint64_t kt_member_id;
+
+static inline kt_node_id kt_member_node(kt_member_id member)
+{
+    return member & KT_NODE_ID_MAX;
+}
+
+static inline kt_member_id kt_member_make(uint64_t random, kt_node_id node)
+{
+    return ((random & ((UINT64_C(1) << 47) - 1)) << 16) | node;
+}
+
 /* Borrowed bytes: never owned, valid as long as their owner says. */
 struct kt_slice {
     const void *data;
