@@ -81,12 +81,12 @@ static enum kt_code read_header(struct kt_file *file, uint64_t serial, struct wa
     return KT_OK;
 }
 
-/* Opens a segment and appends it to the list. */
-static enum kt_code open_segment(struct kt_wal *wal, uint64_t serial, struct wal_header *header, struct kt_error *error)
+/* Opens a segment; it is not in the list yet, because the one before is to be read first. */
+static enum kt_code open_segment(struct kt_wal *wal, uint64_t serial, struct wal_segment **segment,
+                                 struct wal_header *header, struct kt_error *error)
 {
     char name[WAL_NAME_MAX];
     struct kt_file *file;
-    struct wal_segment *segment;
     enum kt_code code;
     int status;
 
@@ -99,14 +99,13 @@ static enum kt_code open_segment(struct kt_wal *wal, uint64_t serial, struct wal
         file->ops->close(file);
         return code;
     }
-    segment = kt_alloc(sizeof(*segment));
-    *segment = (struct wal_segment){.serial = serial,
-                                    .salt = header->salt,
-                                    .bytes = header->bytes,
-                                    .end = WAL_HEADER_BYTES,
-                                    .file = file,
-                                    .refs = 1};
-    wal_segment_add(wal, segment);
+    *segment = kt_alloc(sizeof(**segment));
+    **segment = (struct wal_segment){.serial = serial,
+                                     .salt = header->salt,
+                                     .bytes = header->bytes,
+                                     .end = WAL_HEADER_BYTES,
+                                     .file = file,
+                                     .refs = 1};
     return KT_OK;
 }
 
@@ -256,18 +255,22 @@ enum kt_code wal_recover(struct kt_wal *wal, const uint64_t *serials, size_t cou
                          struct kt_error *error)
 {
     struct wal_header header;
-    enum kt_code code = open_segment(wal, serials[0], &header, error);
+    struct wal_segment *segment;
+    enum kt_code code = open_segment(wal, serials[0], &segment, &header, error);
 
     if (code != KT_OK)
         return code;
     wal_index_init(&wal->index, header.base, header.base_term);
     wal->chain = header.chain;
+    wal_segment_add(wal, segment);
     for (size_t i = 1; i < count; i++) {
         if (serials[i] != serials[i - 1] + 1)
             return kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[i - 1] + 1);
-        code = open_segment(wal, serials[i], &header, error);
-        if (code == KT_OK)
-            code = finish_segment(wal, wal->segments[i - 1], &header, error);
+        code = open_segment(wal, serials[i], &segment, &header, error);
+        if (code != KT_OK)
+            return code;
+        code = finish_segment(wal, wal->segments[i - 1], &header, error);
+        wal_segment_add(wal, segment);
         if (code != KT_OK)
             return code;
     }

@@ -74,11 +74,10 @@ static void check_entry(const struct kt_wal_model *model, const struct kt_entry 
 
     fill(bytes, index, expected->term, expected->len);
     if (entry->index != index || entry->term != expected->term || entry->type != kt_wal_model_type(index) ||
-        entry->data.len != expected->len ||
-        (expected->len > 0 && memcmp(entry->data.data, bytes, expected->len) != 0))
-        fail_msg("entry %llu: read index %llu term %llu len %zu, expected term %llu len %u",
-                 (unsigned long long)index, (unsigned long long)entry->index, (unsigned long long)entry->term,
-                 entry->data.len, (unsigned long long)expected->term, expected->len);
+        entry->data.len != expected->len || (expected->len > 0 && memcmp(entry->data.data, bytes, expected->len) != 0))
+        fail_msg("entry %llu: read index %llu term %llu len %zu, expected term %llu len %u", (unsigned long long)index,
+                 (unsigned long long)entry->index, (unsigned long long)entry->term, entry->data.len,
+                 (unsigned long long)expected->term, expected->len);
     kt_free(bytes);
 }
 
@@ -91,8 +90,7 @@ void kt_wal_model_check(const struct kt_wal_model *model, struct kt_wal *wal, kt
         enum kt_code code = kt_wal_read(wal, first, last, 1 << 20, entries, KT_COUNT(entries), &count);
 
         if (code != KT_OK)
-            fail_msg("entry %llu of %llu: %s", (unsigned long long)first, (unsigned long long)last,
-                     kt_code_text(code));
+            fail_msg("entry %llu of %llu: %s", (unsigned long long)first, (unsigned long long)last, kt_code_text(code));
         for (size_t i = 0; i < count; i++) {
             check_entry(model, &entries[i], first + i);
             assert_int_equal(kt_wal_term(wal, first + i), entries[i].term);

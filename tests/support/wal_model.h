@@ -17,7 +17,7 @@ struct kt_model_entry {
 
 struct kt_wal_model {
     kt_index first, last;
-    kt_term term; /* of the newest entry made */
+    kt_term term;                                            /* of the newest entry made */
     struct kt_model_entry entries[KT_MODEL_ENTRIES_MAX + 1]; /* by index */
 };
 

@@ -24,8 +24,7 @@ struct fixture {
 
 static enum kt_code open_wal(struct fixture *f)
 {
-    struct kt_wal_options options = {
-        .disk = kt_memory_disk_disk(f->memory), .segment_bytes = SEGMENT, .seed = 7};
+    struct kt_wal_options options = {.disk = kt_memory_disk_disk(f->memory), .segment_bytes = SEGMENT, .seed = 7};
 
     return kt_wal_open(&options, &f->wal, &f->found, &f->error);
 }
@@ -150,9 +149,9 @@ static void append__larger_than_segment__gets_its_own(void **state)
 
     append(f, 1, 1, 1, 10);
     append(f, 2, 1, 1, 3 * SEGMENT);
-    append(f, 3, 2, 1, 10);
+    append(f, 3, 2, 1, 5000);
     append(f, 5, 1, 2, KT_ENTRY_BYTES_MAX);
-    append(f, 6, 1, 2, 10);
+    append(f, 6, 1, 2, 5000);
     kt_wal_usage(f->wal, &bytes, &segments);
     assert_int_equal(segments, 5);
     check_all(f);
@@ -266,7 +265,7 @@ static void open__disk_full_at_first_start__says_so_and_works_later(void **state
     kt_wal_close(f->wal);
     kt_memory_disk_free(f->memory);
     f->memory = kt_memory_disk_create(3);
-    for (uint64_t space = 0; space < SEGMENT + 1024; space += 512) {
+    for (uint64_t space = 0; space < SEGMENT; space += 512) {
         kt_memory_disk_space(f->memory, space);
         assert_int_equal(open_wal(f), KT_DISK_FULL);
         assert_null(f->wal);
