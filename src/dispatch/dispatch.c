@@ -44,6 +44,7 @@ enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct 
 void kt_dispatch_drain(struct kt_dispatch *dispatch)
 {
     dispatch->draining = true;
+    dispatch->leads = false;
 }
 
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch)
@@ -168,7 +169,7 @@ const struct kt_auth *kt_dispatch_auth(const struct kt_dispatch *dispatch)
 
 struct kt_cluster *kt_dispatch_cluster(const struct kt_dispatch *dispatch)
 {
-    return dispatch->options.cluster;
+    return dispatch->draining ? NULL : dispatch->options.cluster;
 }
 
 struct kt_state *kt_dispatch_state(const struct kt_dispatch *dispatch)

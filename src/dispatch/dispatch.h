@@ -88,7 +88,10 @@ struct kt_dispatch_options {
 
 KT_MUST_USE enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct kt_dispatch **dispatch,
                                           struct kt_error *error);
-/* Refuses new requests with KT_SHUTTING_DOWN from now on. */
+/*
+ * Refuses new requests, and those that wait in their lane, with KT_SHUTTING_DOWN from now on. The cluster is not called
+ * any more: it may be closed, and answers what it still has.
+ */
 void kt_dispatch_drain(struct kt_dispatch *dispatch);
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch);
 /* Nothing may be in flight. The memory is freed when the loop runs the close callback of its handle. */
@@ -106,6 +109,7 @@ kt_node_id kt_dispatch_leader(struct kt_dispatch *dispatch, bool *leads);
 kt_time_ms kt_dispatch_started_ms(const struct kt_dispatch *dispatch);
 uv_loop_t *kt_dispatch_loop(const struct kt_dispatch *dispatch);
 const struct kt_auth *kt_dispatch_auth(const struct kt_dispatch *dispatch);
+/* NULL once the dispatcher is draining. */
 struct kt_cluster *kt_dispatch_cluster(const struct kt_dispatch *dispatch);
 struct kt_state *kt_dispatch_state(const struct kt_dispatch *dispatch);
 

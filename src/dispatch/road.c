@@ -151,6 +151,12 @@ static void begin_read(struct kt_request *request)
 
 void road_begin(struct kt_request *request)
 {
+    /* One that waited in its lane until now: the cluster may be closed already. */
+    if (request->dispatch->draining) {
+        kt_reply_fail(&request->reply, KT_SHUTTING_DOWN, "this node is shutting down");
+        dispatch_finish(request);
+        return;
+    }
     if (request->command->kind == KT_READ)
         begin_read(request);
     else

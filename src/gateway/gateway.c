@@ -4,12 +4,13 @@
  */
 #include "gateway/gateway_internal.h"
 
+#include <netdb.h>
 #include <netinet/in.h>
 
+#include "base/address.h"
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
-#include "gateway/address.h"
 
 /* A client over the ceiling: accepted, so that it does not wait in the kernel for ever, and closed. */
 struct refused {
@@ -171,6 +172,30 @@ static void stop_listening(struct kt_listener *listener)
     uv_close((uv_handle_t *)&listener->tcp, on_listener_closed);
 }
 
+/* A name is resolved at once and so may block: listeners are opened at start only. */
+static enum kt_code resolve(const char *text, struct sockaddr_storage *out, struct kt_error *error)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    struct kt_address address;
+    enum kt_code code = kt_address_parse(text, &address, error);
+    int rc;
+
+    if (code != KT_OK)
+        return code;
+    rc = getaddrinfo(address.host, NULL, &hints, &found);
+    if (rc != 0 || !found)
+        return kt_error_set(error, KT_BAD_REQUEST, "'%s' cannot be resolved: %s", text, gai_strerror(rc));
+    memset(out, 0, sizeof(*out));
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    if (out->ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)out)->sin6_port = htons((uint16_t)address.port);
+    else
+        ((struct sockaddr_in *)out)->sin_port = htons((uint16_t)address.port);
+    return KT_OK;
+}
+
 static unsigned bound_port(const uv_tcp_t *tcp)
 {
     struct sockaddr_storage address;
@@ -197,7 +222,7 @@ enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const struct kt_liste
         if (code != KT_OK)
             return code;
     }
-    code = kt_address_parse(options->address, &address, error);
+    code = resolve(options->address, &address, error);
     if (code != KT_OK)
         return code;
 
