@@ -129,27 +129,6 @@ static struct kt_slice trace_of(const struct kt_json *member)
     return trace;
 }
 
-/* Members that may come once; of other members the last one counts, and most are ignored. */
-static const char *const envelope_members[] = {"id", "op", "params", "type"};
-
-static enum kt_code check_duplicates(const struct kt_json *json, struct kt_error *error)
-{
-    unsigned seen = 0;
-
-    for (const struct kt_json *member = kt_json_first(json); member; member = kt_json_next(member)) {
-        struct kt_slice key = kt_json_key(member);
-
-        for (unsigned i = 0; i < KT_COUNT(envelope_members); i++) {
-            if (!kt_slice_is(key, envelope_members[i]))
-                continue;
-            if (seen & (1u << i))
-                return kt_error_set(error, KT_BAD_REQUEST, "field '%s' is given twice", envelope_members[i]);
-            seen |= 1u << i;
-        }
-    }
-    return KT_OK;
-}
-
 enum kt_code rcp_envelope_read(const struct kt_json *json, struct rcp_envelope *envelope, struct kt_buf *id,
                                struct kt_error *error)
 {
@@ -159,10 +138,6 @@ enum kt_code rcp_envelope_read(const struct kt_json *json, struct rcp_envelope *
     *envelope = (struct rcp_envelope){.params = NULL};
     if (!kt_json_is(json, KT_JSON_OBJECT))
         return kt_error_set(error, KT_BAD_REQUEST, "a request must be an object");
-    code = check_duplicates(json, error);
-    if (code != KT_OK)
-        return code;
-
     envelope->trace = trace_of(kt_json_get(kt_json_get(json, "meta"), "trace_id"));
     if (envelope->trace.len == 0)
         envelope->trace = trace_of(kt_json_get(json, "trace_id"));

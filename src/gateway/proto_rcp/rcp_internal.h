@@ -47,7 +47,8 @@ struct rcp_envelope {
 
 /*
  * Reads the envelope of a parsed message. The id's JSON text is appended to id (empty if none can be read), also when
- * the rest is wrong: KT_BAD_REQUEST with a sentence.
+ * the rest is wrong: KT_BAD_REQUEST with a sentence. Of members that are given twice the last one counts, as everywhere in
+ * a tree.
  */
 enum kt_code rcp_envelope_read(const struct kt_json *json, struct rcp_envelope *envelope, struct kt_buf *id,
                                struct kt_error *error);
