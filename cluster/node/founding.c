@@ -1,50 +1,198 @@
 #include "cluster/node/founding.h"
 
-#include <stdlib.h>
-
 #include <raft.h>
 
 #include "base/alloc.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "cluster/node/peer_frame.h"
 
-static int by_id(const void *a, const void *b)
+#define MEMBERS_MAX 16
+
+struct kt_founding {
+    struct kt_founding_options options;
+    kt_member_id heard[MEMBERS_MAX]; /* member id of a fresh node, while it is connected; 0: not heard */
+    bool connected[MEMBERS_MAX];
+    enum kt_founding_outcome outcome;
+    struct kt_buf entry;             /* data of the first entry */
+};
+
+static size_t place_of(const struct kt_founding *founding, kt_node_id node)
 {
-    const struct kt_member *left = a, *right = b;
-    return (left->id > right->id) - (left->id < right->id);
+    size_t at = 0;
+    while (at < founding->options.member_count && founding->options.members[at].id != node)
+        at++;
+    return at;
 }
 
-enum kt_code kt_founding_entry(const struct kt_member *members, size_t count, struct kt_entry *entry,
-                               struct kt_error *error)
+static void say_hello(struct kt_founding *founding, kt_node_id to)
+{
+    struct kt_buf frame;
+
+    kt_frame_init(&frame);
+    kt_frame_hello(&frame, founding->options.member, kt_buf_slice(&founding->entry));
+    founding->options.send(founding->options.data, to, &frame);
+}
+
+/* The members in the order of their node ids, whatever the order of the list. */
+static void make_entry(struct kt_founding *founding)
 {
     struct raft_configuration configuration;
     struct raft_buffer bytes;
-    struct kt_member *sorted = kt_alloc(count * sizeof *sorted);
-    enum kt_code code = KT_OK;
 
-    memcpy(sorted, members, count * sizeof *sorted);
-    qsort(sorted, count, sizeof *sorted, by_id);
     raft_configuration_init(&configuration);
-    for (size_t i = 0; i < count && code == KT_OK; i++)
-        if (raft_configuration_add(&configuration, sorted[i].id, sorted[i].address, RAFT_VOTER) != 0)
-            code = kt_error_set(error, KT_BAD_REQUEST, "member %llu at %s is named twice, by id or by address",
-                                (unsigned long long)sorted[i].id, sorted[i].address);
-    if (code == KT_OK && raft_configuration_encode(&configuration, &bytes) != 0)
-        code = kt_error_set(error, KT_NO_MEMORY, "no memory for the founding entry");
-    if (code == KT_OK) {
-        struct kt_chunk *chunk = kt_chunk_create(bytes.len);
-        memcpy(chunk->data, bytes.base, bytes.len);
-        *entry = (struct kt_entry){
-            .index = 1, .term = 1, .type = KT_ENTRY_CHANGE, .data = kt_slice(chunk->data, bytes.len), .chunk = chunk};
-        raft_free(bytes.base);
+    for (kt_node_id node = 0, last = 0;; last = node) {
+        size_t next = founding->options.member_count;
+        for (size_t i = 0; i < founding->options.member_count; i++)
+            if (founding->options.members[i].id > last &&
+                (next == founding->options.member_count ||
+                 founding->options.members[i].id < founding->options.members[next].id))
+                next = i;
+        if (next == founding->options.member_count)
+            break;
+        node = founding->options.members[next].id;
+        KT_CHECK(raft_configuration_add(&configuration, founding->heard[next],
+                                        founding->options.members[next].address, RAFT_VOTER) == 0);
     }
+    KT_CHECK(raft_configuration_encode(&configuration, &bytes) == 0);
     raft_configuration_close(&configuration);
-    kt_free(sorted);
-    return code;
+    kt_buf_append(&founding->entry, bytes.base, bytes.len);
+    raft_free(bytes.base);
 }
 
-static enum kt_code write_first(struct kt_wal *wal, const struct kt_entry *entry, struct kt_wal_found *found,
-                                struct kt_error *error)
+static void decide(struct kt_founding *founding)
+{
+    for (size_t i = 0; i < founding->options.member_count; i++)
+        if (founding->heard[i] == 0)
+            return;
+    make_entry(founding);
+    founding->outcome = KT_FOUNDING_FOUNDED;
+    /* Whoever has not heard everybody yet learns it from the entry. */
+    for (size_t i = 0; i < founding->options.member_count; i++)
+        if (founding->connected[i])
+            say_hello(founding, founding->options.members[i].id);
+}
+
+/* A node of a cluster answered. */
+static void meet(struct kt_founding *founding, struct kt_slice entry)
+{
+    struct raft_buffer bytes = {.base = (void *)(uintptr_t)entry.data, .len = entry.len};
+    struct raft_configuration configuration;
+    bool named = false;
+
+    if (raft_configuration_decode(&bytes, &configuration) != 0) {
+        kt_warn("founding", "a node answers with a first entry that names no members");
+        return;
+    }
+    for (unsigned i = 0; i < configuration.n; i++)
+        named |= configuration.servers[i].id == founding->options.member;
+    raft_configuration_close(&configuration);
+    if (named) {
+        kt_buf_clear(&founding->entry);
+        kt_buf_append_slice(&founding->entry, entry);
+        founding->outcome = KT_FOUNDING_FOUNDED;
+    } else {
+        founding->outcome = KT_FOUNDING_JOINS;
+    }
+}
+
+struct kt_founding *kt_founding_create(const struct kt_founding_options *options)
+{
+    struct kt_founding *founding = kt_zalloc(sizeof *founding);
+
+    KT_CHECK(options->member_count <= MEMBERS_MAX);
+    founding->options = *options;
+    kt_buf_init(&founding->entry, 64u << 10);
+    founding->heard[place_of(founding, options->self)] = options->member;
+    decide(founding);
+    return founding;
+}
+
+void kt_founding_free(struct kt_founding *founding)
+{
+    if (founding == NULL)
+        return;
+    kt_buf_release(&founding->entry);
+    kt_free(founding);
+}
+
+void kt_founding_connected(struct kt_founding *founding, kt_node_id peer)
+{
+    size_t at = place_of(founding, peer);
+    if (at == founding->options.member_count)
+        return;
+    founding->connected[at] = true;
+    say_hello(founding, peer);
+}
+
+void kt_founding_disconnected(struct kt_founding *founding, kt_node_id peer)
+{
+    size_t at = place_of(founding, peer);
+    if (at == founding->options.member_count)
+        return;
+    founding->connected[at] = false;
+    /* It may come back as another member. */
+    if (founding->outcome == KT_FOUNDING_WAITS)
+        founding->heard[at] = 0;
+}
+
+void kt_founding_received(struct kt_founding *founding, kt_node_id from, struct kt_slice frame)
+{
+    size_t at = place_of(founding, from);
+    struct kt_reader reader;
+    struct kt_hello hello;
+
+    kt_reader_init(&reader, frame);
+    if (at == founding->options.member_count || kt_read_u8(&reader) != KT_FRAME_HELLO ||
+        kt_frame_read_hello(&reader, &hello) != KT_OK || kt_member_node(hello.member) != from ||
+        founding->outcome != KT_FOUNDING_WAITS)
+        return;
+    if (hello.founding.len > 0) {
+        meet(founding, hello.founding);
+        return;
+    }
+    founding->heard[at] = hello.member;
+    decide(founding);
+}
+
+void kt_founding_tick(struct kt_founding *founding)
+{
+    for (size_t i = 0; i < founding->options.member_count; i++)
+        if (founding->connected[i])
+            say_hello(founding, founding->options.members[i].id);
+}
+
+enum kt_founding_outcome kt_founding_outcome(const struct kt_founding *founding)
+{
+    return founding->outcome;
+}
+
+void kt_founding_missing(const struct kt_founding *founding, struct kt_buf *out)
+{
+    for (size_t i = 0; i < founding->options.member_count; i++)
+        if (founding->heard[i] == 0)
+            kt_buf_printf(out, "%snode %llu at %s", out->len > 0 ? ", " : "",
+                          (unsigned long long)founding->options.members[i].id, founding->options.members[i].address);
+}
+
+void kt_founding_entry(const struct kt_founding *founding, struct kt_entry *entry)
+{
+    struct kt_chunk *chunk = kt_chunk_create(founding->entry.len);
+
+    KT_CHECK(founding->outcome == KT_FOUNDING_FOUNDED);
+    memcpy(chunk->data, founding->entry.data, founding->entry.len);
+    *entry = (struct kt_entry){.index = 1,
+                               .term = 1,
+                               .type = KT_ENTRY_CHANGE,
+                               .data = kt_slice(chunk->data, chunk->len),
+                               .chunk = chunk};
+}
+
+enum kt_code kt_founding_write(struct kt_wal *wal, const struct kt_entry *entry, struct kt_wal_found *found,
+                               struct kt_error *error)
 {
     enum kt_code code = kt_wal_vote(wal, 1, 0);
+
     if (code == KT_OK)
         code = kt_wal_append(wal, entry, 1);
     if (code == KT_OK)
@@ -53,39 +201,6 @@ static enum kt_code write_first(struct kt_wal *wal, const struct kt_entry *entry
         return kt_error_set(error, code, "cannot write the founding entry: %s", kt_code_text(code));
     found->term = 1;
     found->vote = 0;
-    found->first = 1;
-    found->last = 1;
+    found->first = found->last = 1;
     return KT_OK;
-}
-
-static enum kt_code compare_first(struct kt_wal *wal, const struct kt_entry *entry, struct kt_error *error)
-{
-    struct kt_entry first;
-    size_t count = 0;
-    bool same;
-    enum kt_code code = kt_wal_read(wal, 1, 1, 1, &first, 1, &count);
-    if (code != KT_OK || count != 1)
-        return kt_error_set(error, code == KT_OK ? KT_CORRUPT : code, "cannot read the founding entry: %s",
-                            kt_code_text(code));
-    same = first.type == KT_ENTRY_CHANGE && kt_slice_equal(first.data, entry->data);
-    kt_chunk_drop(first.chunk);
-    if (!same)
-        return kt_error_set(error, KT_BAD_REQUEST,
-                            "the member list is not the one that this node's log was founded with");
-    return KT_OK;
-}
-
-enum kt_code kt_founding_write(struct kt_wal *wal, const struct kt_member *members, size_t count,
-                               struct kt_wal_found *found, struct kt_error *error)
-{
-    struct kt_entry entry;
-    enum kt_code code = kt_founding_entry(members, count, &entry, error);
-    if (code != KT_OK)
-        return code;
-    if (found->last == 0)
-        code = write_first(wal, &entry, found, error);
-    else if (found->first == 1)
-        code = compare_first(wal, &entry, error);
-    kt_chunk_drop(entry.chunk);
-    return code;
 }

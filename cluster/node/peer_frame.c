@@ -11,9 +11,14 @@ void kt_frame_init(struct kt_buf *out)
     kt_buf_init(out, KT_PEER_FRAME_MAX);
 }
 
-void kt_frame_raft(struct kt_buf *out, const struct raft_message *message)
+static void begin_raft(struct kt_buf *out, const struct kt_frame_ends *ends)
 {
-    kt_buf_append_u8(out, KT_FRAME_RAFT);
+    kt_frame_pair(out, KT_FRAME_RAFT, ends->from, ends->to);
+}
+
+void kt_frame_raft(struct kt_buf *out, const struct kt_frame_ends *ends, const struct raft_message *message)
+{
+    begin_raft(out, ends);
     kt_buf_append_u8(out, (uint8_t)message->type);
     switch (message->type) {
     case RAFT_REQUEST_VOTE:
@@ -44,9 +49,10 @@ void kt_frame_raft(struct kt_buf *out, const struct raft_message *message)
     }
 }
 
-void kt_frame_append(struct kt_buf *out, const struct raft_append_entries *fields, uint32_t count)
+void kt_frame_append(struct kt_buf *out, const struct kt_frame_ends *ends, const struct raft_append_entries *fields,
+                     uint32_t count)
 {
-    kt_buf_append_u8(out, KT_FRAME_RAFT);
+    begin_raft(out, ends);
     kt_buf_append_u8(out, RAFT_APPEND_ENTRIES);
     kt_write_le64(out, fields->term);
     kt_write_le64(out, fields->prev_log_index);
@@ -74,6 +80,26 @@ void kt_frame_reply(struct kt_buf *out, uint64_t origin, uint64_t sequence, cons
     kt_frame_pair(out, KT_FRAME_REPLY, origin, sequence);
     kt_write_le64(out, reply->term);
     kt_reply_encode(reply, out);
+}
+
+void kt_frame_hello(struct kt_buf *out, kt_member_id member, struct kt_slice founding)
+{
+    kt_buf_append_u8(out, KT_FRAME_HELLO);
+    kt_write_le64(out, member);
+    kt_buf_append_u8(out, founding.len > 0);
+    kt_write_string(out, founding);
+}
+
+enum kt_code kt_frame_read_hello(struct kt_reader *reader, struct kt_hello *hello)
+{
+    uint8_t founded;
+
+    hello->member = kt_read_le64(reader);
+    founded = kt_read_u8(reader);
+    hello->founding = kt_read_string(reader);
+    if (!kt_reader_done(reader) || hello->member == 0 || (founded != 0) != (hello->founding.len > 0))
+        return KT_BAD_FRAME;
+    return KT_OK;
 }
 
 void kt_entries_free(struct kt_entry *entries, size_t count)
@@ -140,10 +166,13 @@ static enum kt_code read_append(struct kt_reader *reader, struct raft_append_ent
     return read_entries(reader, fields, count, entries);
 }
 
-enum kt_code kt_frame_read_raft(struct kt_reader *reader, struct raft_message *message, struct kt_entry **entries)
+enum kt_code kt_frame_read_raft(struct kt_reader *reader, struct kt_frame_ends *ends, struct raft_message *message,
+                                struct kt_entry **entries)
 {
     memset(message, 0, sizeof *message);
     *entries = NULL;
+    ends->from = kt_read_le64(reader);
+    ends->to = kt_read_le64(reader);
     message->type = kt_read_u8(reader);
     switch (message->type) {
     case RAFT_APPEND_ENTRIES:

@@ -3,13 +3,18 @@
  * this decodes and trusts nothing all the same.
  *
  *   u8 kind, then
- *   RAFT          u8 raft message type, its fields; AppendEntries: le32 count, then per entry varint term, u8 type, string
+ *   RAFT          le64 sender, le64 receiver (member ids), u8 raft message type, its fields; AppendEntries: le32 count, then
+ *                 per entry varint term, u8 type, string
  *   FORWARD       le64 term, le32 count, then count operations as strings, stamped with origin and sequence
  *   REPLY         le64 origin, le64 sequence, le64 term, the reply (engines/reply.h)
  *   PROBE         le64 term, le64 round: "is your term still this, and do you follow me?"
  *   PROBE_YES     le64 term, le64 round
  *   READ          le64 term, le64 number: "which index must a read see?"
  *   READ_INDEX    le64 number, le64 index
+ *   HELLO         le64 member id of the sender, u8 1 if it belongs to a cluster, the cluster's first entry or nothing
+ *   JOIN          le64 member id, le64 0: "make me a member in the place of whoever was this node before"
+ *   OFFER         le64 term, le64 index: "what you lack is no longer in my log; fetch my state"
+ *   CHECK         le64 index, le64 hash of the state as it was at that index
  */
 #ifndef KT_CLUSTER_NODE_PEER_FRAME_H
 #define KT_CLUSTER_NODE_PEER_FRAME_H
@@ -29,25 +34,43 @@ enum kt_frame_kind {
     KT_FRAME_PROBE_YES,
     KT_FRAME_READ,
     KT_FRAME_READ_INDEX,
+    KT_FRAME_HELLO,
+    KT_FRAME_JOIN,
+    KT_FRAME_OFFER,
+    KT_FRAME_CHECK,
 };
 
 /* A buffer for one frame; larger than any entry with its header. */
 void kt_frame_init(struct kt_buf *out);
+/* Who a raft message is from and for: a member that was replaced must not be taken for the one in its place. */
+struct kt_frame_ends {
+    kt_member_id from, to;
+};
+
 /* Messages without payload: votes, results, timeout now. */
-void kt_frame_raft(struct kt_buf *out, const struct raft_message *message);
+void kt_frame_raft(struct kt_buf *out, const struct kt_frame_ends *ends, const struct raft_message *message);
 /* The fields of an AppendEntries; then as many kt_frame_entry as count says. */
-void kt_frame_append(struct kt_buf *out, const struct raft_append_entries *fields, uint32_t count);
+void kt_frame_append(struct kt_buf *out, const struct kt_frame_ends *ends, const struct raft_append_entries *fields,
+                     uint32_t count);
 void kt_frame_entry(struct kt_buf *out, const struct kt_entry *entry);
 void kt_frame_pair(struct kt_buf *out, enum kt_frame_kind kind, uint64_t first, uint64_t second);
 void kt_frame_reply(struct kt_buf *out, uint64_t origin, uint64_t sequence, const struct kt_reply *reply);
+/* founding: empty while the sender belongs to no cluster. */
+void kt_frame_hello(struct kt_buf *out, kt_member_id member, struct kt_slice founding);
+struct kt_hello {
+    kt_member_id member;
+    struct kt_slice founding; /* borrowed from the frame; empty: fresh */
+};
+/* The kind byte was read. KT_BAD_FRAME for anything malformed. */
+KT_MUST_USE enum kt_code kt_frame_read_hello(struct kt_reader *reader, struct kt_hello *hello);
 
 /*
  * Decodes a raft message whose kind byte was read. Entries of an AppendEntries: *entries is an array that the caller frees
  * (kt_entries_free), their payloads are copied into one shared chunk; message->append_entries.entries is left NULL.
  * KT_BAD_FRAME for anything malformed; nothing is allocated then.
  */
-KT_MUST_USE enum kt_code kt_frame_read_raft(struct kt_reader *reader, struct raft_message *message,
-                                            struct kt_entry **entries);
+KT_MUST_USE enum kt_code kt_frame_read_raft(struct kt_reader *reader, struct kt_frame_ends *ends,
+                                            struct raft_message *message, struct kt_entry **entries);
 void kt_entries_free(struct kt_entry *entries, size_t count);
 
 #endif

@@ -10,6 +10,7 @@
 
 /* A closed connection from the leader begins an election after a pause in this range, so that not all begin at once. */
 #define CLOSED_PAUSE_MS 30u
+#define INSTALL_MS      3600000u
 
 struct member *replica_member(struct kt_replica *replica, kt_node_id id)
 {
@@ -29,6 +30,23 @@ void replica_fatal(struct kt_replica *replica, enum kt_code code, const char *fo
     va_end(arguments);
     replica->dead = true;
     replica->host.fatal(replica->host.data, code, text);
+}
+
+void replica_end(struct kt_replica *replica, enum kt_end why, const char *format, ...)
+{
+    char text[KT_ERROR_TEXT_MAX];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    replica->dead = true;
+    replica->host.end(replica->host.data, why, text);
+}
+
+struct kt_frame_ends replica_ends(const struct kt_replica *replica, const struct member *member)
+{
+    return (struct kt_frame_ends){.from = replica->member, .to = member->member};
 }
 
 bool replica_leads(const struct kt_replica *replica)
@@ -78,7 +96,8 @@ static void send_messages(struct kt_replica *replica, const struct raft_message 
 {
     for (unsigned i = 0; i < count; i++) {
         const struct raft_message *message = &messages[i];
-        struct member *member = replica_member(replica, message->server_id);
+        struct member *member = replica_member(replica, kt_member_node(message->server_id));
+        struct kt_frame_ends ends = {.from = replica->member, .to = message->server_id};
         struct kt_buf frame;
 
         if (member == NULL)
@@ -88,12 +107,11 @@ static void send_messages(struct kt_replica *replica, const struct raft_message 
             continue;
         }
         if (message->type == RAFT_INSTALL_SNAPSHOT) {
-            /* The log is never trimmed, so no follower can need more than the log holds. */
-            replica_fatal(replica, KT_INTERNAL, "the core asks to send a snapshot of a log that is whole");
-            return;
+            replica_offer(replica, member, &message->install_snapshot);
+            continue;
         }
         kt_frame_init(&frame);
-        kt_frame_raft(&frame, message);
+        kt_frame_raft(&frame, &ends, message);
         replica_send(replica, member->id, &frame);
     }
 }
@@ -102,7 +120,7 @@ static kt_node_id known_leader(const struct kt_replica *replica)
 {
     if (replica->raft.state == RAFT_LEADER)
         return replica->self;
-    return replica->raft.state == RAFT_FOLLOWER ? replica->raft.follower_state.current_leader.id : 0;
+    return replica->raft.state == RAFT_FOLLOWER ? kt_member_node(replica->raft.follower_state.current_leader.id) : 0;
 }
 
 /* Looks at what the step did to role, term and leader, and draws the consequences. */
@@ -158,6 +176,7 @@ int replica_step(struct kt_replica *replica, struct raft_event *event)
     }
     if (update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR | RAFT_UPDATE_ENTRIES))
         replica_persist(replica, &update);
+    replica_members_refresh(replica);
     /* Before the messages: a leader's first ones start its streams. */
     note_changes(replica, &update);
     if (update.flags & RAFT_UPDATE_MESSAGES)
@@ -183,66 +202,138 @@ static enum kt_code add_members(struct kt_replica *replica, const struct kt_repl
         found |= member->connected;
         replica->member_count++;
     }
+    if (kt_member_node(replica->member) != replica->self)
+        return kt_error_set(error, KT_CORRUPT, "the data is that of node %llu, not of node %llu",
+                            (unsigned long long)kt_member_node(replica->member), (unsigned long long)replica->self);
     if (!found)
         return kt_error_set(error, KT_BAD_REQUEST, "node %llu is not in the member list",
                             (unsigned long long)replica->self);
     return KT_OK;
 }
 
-/* The core is told the terms of all entries; of payloads it needs the configuration's alone. */
+/*
+ * The core is told the terms of all entries. Of payloads it needs those of configurations that the state has not got: they are
+ * among the entries behind it, which are few.
+ */
+static enum kt_code find_configurations(const struct kt_replica_options *options, struct raft_entry *entries,
+                                        struct kt_list *kept, struct kt_error *error)
+{
+    kt_index next = KT_MAX(options->state.index + 1, options->log.first);
+
+    while (next <= options->log.last) {
+        struct stream_fetch *fetch = kt_zalloc(sizeof *fetch);
+        enum kt_code code;
+
+        fetch->read.first = next;
+        fetch->read.last = options->log.last;
+        fetch->read.bytes = REPLICA_FRAME_BYTES;
+        code = options->read(options->host.data, &fetch->read);
+        kt_list_append(kept, &fetch->kept);
+        if (code != KT_OK || fetch->read.count == 0)
+            return kt_error_set(error, code == KT_OK ? KT_CORRUPT : code, "cannot read entry %llu of the log: %s",
+                                (unsigned long long)next, kt_code_text(code));
+        for (size_t i = 0; i < fetch->read.count; i++) {
+            const struct kt_entry *entry = &fetch->read.entries[i];
+            struct raft_entry *shadow = &entries[entry->index - options->log.first];
+            if (entry->type != KT_ENTRY_CHANGE)
+                continue;
+            shadow->type = RAFT_CHANGE;
+            shadow->buf.base = (void *)(uintptr_t)entry->data.data;
+            shadow->buf.len = entry->data.len;
+        }
+        next += fetch->read.count;
+    }
+    return KT_OK;
+}
+
+static void drop_kept(struct kt_list *kept)
+{
+    struct stream_fetch *fetch;
+
+    while ((fetch = kt_list_first(kept, struct stream_fetch, kept)) != NULL) {
+        kt_list_remove(&fetch->kept);
+        for (size_t i = 0; i < fetch->read.count; i++)
+            kt_chunk_drop(fetch->read.entries[i].chunk);
+        kt_free(fetch);
+    }
+}
+
+/* The state is a snapshot of everything up to where it stands. */
+static enum kt_code state_metadata(const struct kt_replica_options *options, struct raft_snapshot_metadata *metadata,
+                                   struct kt_error *error)
+{
+    struct raft_buffer bytes = {.base = (void *)(uintptr_t)options->state.configuration.data,
+                                .len = options->state.configuration.len};
+
+    memset(metadata, 0, sizeof *metadata);
+    metadata->index = options->state.index;
+    metadata->term = options->state.term;
+    metadata->configuration_index = options->state.configuration_index;
+    if (raft_configuration_decode(&bytes, &metadata->configuration) != 0)
+        return kt_error_set(error, KT_CORRUPT, "the state does not name the members of its cluster");
+    return KT_OK;
+}
+
 static enum kt_code start_core(struct kt_replica *replica, const struct kt_replica_options *options,
                                struct kt_error *error)
 {
-    size_t count = (size_t)(options->log.last - options->log.first + 1);
-    struct raft_entry *entries;
-    struct stream_fetch *fetch = kt_zalloc(sizeof *fetch);
+    size_t count = (size_t)(options->log.last + 1 - options->log.first);
+    struct raft_entry *entries = count > 0 ? raft_calloc(count, sizeof *entries) : NULL;
+    struct raft_snapshot_metadata metadata;
     struct raft_event event = {.type = RAFT_START};
     enum kt_code code;
+    struct kt_list kept;
     int rv;
 
-    fetch->read.first = fetch->read.last = 1;
-    fetch->read.bytes = 1;
-    code = options->log.first == 1 ? options->read(options->host.data, &fetch->read) : KT_CORRUPT;
-    if (code != KT_OK || fetch->read.count != 1 || fetch->read.entries[0].type != KT_ENTRY_CHANGE) {
-        kt_free(fetch);
-        return kt_error_set(error, code == KT_OK ? KT_CORRUPT : code, "the log does not begin with its members");
-    }
-    entries = raft_calloc(count, sizeof *entries);
-    KT_CHECK(entries != NULL);
+    kt_list_init(&kept);
     for (size_t i = 0; i < count; i++) {
         entries[i].term = options->term_of(options->host.data, options->log.first + i);
         entries[i].type = RAFT_COMMAND;
     }
-    entries[0].type = RAFT_CHANGE;
-    entries[0].buf.base = (void *)(uintptr_t)fetch->read.entries[0].data.data;
-    entries[0].buf.len = fetch->read.entries[0].data.len;
+    code = find_configurations(options, entries, &kept, error);
+    if (code == KT_OK && options->state.index > 0) {
+        code = state_metadata(options, &metadata, error);
+        event.start.metadata = &metadata;
+    } else if (code == KT_OK && count > 0 && entries[0].type != RAFT_CHANGE) {
+        code = kt_error_set(error, KT_CORRUPT, "the log does not begin with the members of its cluster");
+    }
+    if (code != KT_OK) {
+        raft_free(entries);
+        drop_kept(&kept);
+        return code;
+    }
     event.start.term = options->log.term;
     event.start.voted_for = options->log.vote;
     event.start.start_index = options->log.first;
     event.start.entries = entries;
     event.start.n_entries = (unsigned)count;
     rv = replica_step(replica, &event);
-    kt_chunk_drop(fetch->read.entries[0].chunk);
-    kt_free(fetch);
+    drop_kept(&kept);
     /* The core frees the array itself when it refuses it. */
-    if (rv == 0)
-        raft_free(entries);
     if (rv != 0)
         return kt_error_set(error, KT_INTERNAL, "the raft core does not start: %s", raft_strerror(rv));
+    raft_free(entries);
     return KT_OK;
 }
 
 static enum kt_code check_state(const struct kt_replica_options *options, struct kt_error *error)
 {
-    if (options->log.last == 0)
-        return kt_error_set(error, KT_CORRUPT, "the log is empty: it was never founded");
-    if (options->applied > options->log.last)
+    kt_index applied = options->state.index;
+    kt_term term;
+
+    if (applied + 1 < options->log.first)
+        return kt_error_set(error, KT_CORRUPT, "the log begins at entry %llu but the state has applied only %llu",
+                            (unsigned long long)options->log.first, (unsigned long long)applied);
+    if (applied > options->log.last)
         return kt_error_set(error, KT_CORRUPT, "the state has applied entry %llu but the log ends at %llu",
-                            (unsigned long long)options->applied, (unsigned long long)options->log.last);
-    if (options->applied != 0 && options->term_of(options->host.data, options->applied) != options->applied_term)
+                            (unsigned long long)applied, (unsigned long long)options->log.last);
+    if (applied == 0)
+        return KT_OK;
+    term = options->term_of(options->host.data, applied);
+    if (term != options->state.term)
         return kt_error_set(error, KT_CORRUPT, "entry %llu has term %llu in the state and %llu in the log",
-                            (unsigned long long)options->applied, (unsigned long long)options->applied_term,
-                            (unsigned long long)options->term_of(options->host.data, options->applied));
+                            (unsigned long long)applied, (unsigned long long)options->state.term,
+                            (unsigned long long)term);
     return KT_OK;
 }
 
@@ -258,6 +349,9 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
     replica = kt_zalloc(sizeof *replica);
     replica->host = options->host;
     replica->self = options->self;
+    replica->member = options->member;
+    kt_buf_init(&replica->founding, KT_ENTRY_BYTES_MAX);
+    kt_buf_append_slice(&replica->founding, options->state.founding);
     replica->election_ms = options->election_ms;
     replica->heartbeat_ms = options->heartbeat_ms;
     replica->now = options->now_ms;
@@ -269,7 +363,7 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
     replica->term = options->log.term;
     replica->first = options->log.first;
     replica->window.first = replica->window.next = options->log.last + 1;
-    replica->handed = replica->applied = replica->visible = options->applied;
+    replica->handed = replica->applied = replica->visible = options->state.index;
     kt_list_init(&replica->held);
     kt_list_init(&replica->proposals);
     kt_list_init(&replica->intake);
@@ -277,12 +371,12 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
     kt_list_init(&replica->reads_asked);
     kt_list_init(&replica->reads_unseen);
     code = add_members(replica, options, error);
-    if (code == KT_OK &&
-        raft_init(&replica->raft, NULL, NULL, replica->self, replica_member(replica, replica->self)->address) != 0)
+    if (code == KT_OK && raft_init(&replica->raft, NULL, NULL, replica->member, replica_member(replica, replica->self)->address) != 0)
         code = kt_error_set(error, KT_NO_MEMORY, "no memory for the raft core");
     if (code != KT_OK) {
         for (size_t i = 0; i < replica->member_count; i++)
             kt_free(replica->members[i].address);
+        kt_buf_release(&replica->founding);
         kt_free(replica);
         return code;
     }
@@ -291,6 +385,8 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
     raft_set_heartbeat_timeout(&replica->raft, replica->heartbeat_ms);
     raft_set_pre_vote(&replica->raft, true);
     raft_set_max_inflight_entries(&replica->raft, REPLICA_INFLIGHT_ENTRIES);
+    /* How long fetching a state takes nobody knows; a follower that wants it offered again refuses a heartbeat. */
+    raft_set_install_snapshot_timeout(&replica->raft, INSTALL_MS);
     code = start_core(replica, options, error);
     if (code != KT_OK) {
         kt_replica_free(replica);
@@ -315,6 +411,7 @@ void kt_replica_free(struct kt_replica *replica)
     }
     replica_log_release(replica);
     raft_close(&replica->raft, NULL);
+    kt_buf_release(&replica->founding);
     for (size_t i = 0; i < replica->member_count; i++)
         kt_free(replica->members[i].address);
     kt_free(replica);
@@ -361,19 +458,24 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
     struct raft_message message;
+    struct kt_frame_ends ends;
     struct kt_entry *entries;
     size_t count;
     int rv;
 
-    if (kt_frame_read_raft(reader, &message, &entries) != KT_OK) {
+    if (kt_frame_read_raft(reader, &ends, &message, &entries) != KT_OK || kt_member_node(ends.from) != member->id) {
         kt_warn("replica", "malformed raft message from node %llu", (unsigned long long)member->id);
         return;
     }
-    message.server_id = member->id;
+    count = message.type == RAFT_APPEND_ENTRIES ? message.append_entries.n_entries : 0;
+    if (ends.to != replica->member) {
+        kt_entries_free(entries, count);
+        return;
+    }
+    message.server_id = ends.from;
     message.server_address = member->address;
     if (message.type == RAFT_REQUEST_VOTE)
-        message.request_vote.candidate_id = member->id;
-    count = message.type == RAFT_APPEND_ENTRIES ? message.append_entries.n_entries : 0;
+        message.request_vote.candidate_id = ends.from;
     if (count > 0) {
         /* The core looks at terms, types and configurations; the batch is a token that it frees or gives back. */
         struct raft_entry *shadows = kt_zalloc(count * sizeof *shadows);
@@ -433,6 +535,18 @@ void kt_replica_received(struct kt_replica *replica, kt_node_id from, struct kt_
     case KT_FRAME_READ_INDEX:
         replica_read_index_received(replica, from, &reader);
         break;
+    case KT_FRAME_HELLO:
+        replica_hello_received(replica, member, &reader);
+        break;
+    case KT_FRAME_JOIN:
+        replica_join_received(replica, member, &reader);
+        break;
+    case KT_FRAME_OFFER:
+        replica_offer_received(replica, member, &reader);
+        break;
+    case KT_FRAME_CHECK:
+        replica_check_received(replica, member, &reader);
+        break;
     default:
         kt_warn("replica", "unknown frame from node %llu", (unsigned long long)from);
     }
@@ -446,6 +560,7 @@ void kt_replica_connected(struct kt_replica *replica, kt_node_id peer)
         return;
     member->connected = true;
     replica_stream_reset(replica, member);
+    replica_say_hello(replica, peer);
     if (peer == replica->leader) {
         replica_proposals_resend(replica);
         replica_reads_restart(replica);
@@ -480,7 +595,7 @@ void kt_replica_disconnected(struct kt_replica *replica, kt_node_id peer)
         return;
     member->connected = false;
     replica_stream_reset(replica, member);
-    if (replica->raft.state == RAFT_FOLLOWER && replica->raft.follower_state.current_leader.id == peer)
+    if (replica->raft.state == RAFT_FOLLOWER && kt_member_node(replica->raft.follower_state.current_leader.id) == peer)
         suspect_leader(replica);
 }
 
@@ -532,6 +647,8 @@ void kt_replica_fetched(struct kt_replica *replica, struct kt_log_read *read)
 void kt_replica_applied(struct kt_replica *replica, struct kt_apply_batch *batch)
 {
     replica->batches--;
+    if (batch->check_index != 0 && !replica->dead)
+        replica_check_note(replica, batch->check_index, batch->check_hash);
     for (size_t i = 0; i < batch->count; i++) {
         struct kt_apply_item *item = &batch->items[i];
         replica->applied = item->entry.index;
@@ -554,14 +671,20 @@ void kt_replica_visible(struct kt_replica *replica, kt_index index)
         replica_reads_visible(replica);
 }
 
-/* An entry of the own term, so that everything before it is known to be committed once it is. */
-static void submit_barrier(struct kt_replica *replica)
+int replica_submit(struct kt_replica *replica, enum kt_entry_type type, struct kt_slice data, kt_index *index)
 {
     struct raft_event event = {.type = RAFT_SUBMIT};
-    struct raft_entry entry = {.term = replica->raft.current_term, .type = RAFT_BARRIER};
-    struct kt_entry mine = {
-        .index = replica->window.next, .term = replica->raft.current_term, .type = KT_ENTRY_BARRIER};
+    struct raft_entry entry = {.term = replica->raft.current_term, .type = (enum raft_entry_type)type};
+    struct kt_entry mine = {.index = replica->window.next, .term = replica->raft.current_term, .type = type};
+    int rv;
 
+    if (data.len > 0) {
+        mine.chunk = kt_chunk_create(data.len);
+        memcpy(mine.chunk->data, data.data, data.len);
+        mine.data = kt_slice(mine.chunk->data, data.len);
+        entry.buf.base = mine.chunk->data;
+        entry.buf.len = data.len;
+    }
     entry.batch = raft_malloc(1);
     KT_CHECK(entry.batch != NULL);
     event.submit.entries = &entry;
@@ -569,14 +692,25 @@ static void submit_barrier(struct kt_replica *replica)
     replica->incoming = &mine;
     replica->incoming_first = mine.index;
     replica->incoming_count = 1;
-    if (replica_step(replica, &event) == 0) {
-        replica->barrier_needed = false;
-        replica->barrier = mine.index;
-        replica->tickets_first = replica->tickets_next = mine.index + 1;
-    } else {
+    rv = replica_step(replica, &event);
+    if (rv != 0)
         raft_free(entry.batch);
-    }
     replica->incoming = NULL;
+    kt_chunk_drop(mine.chunk);
+    *index = mine.index;
+    return rv;
+}
+
+/* An entry of the own term, so that everything before it is known to be committed once it is. */
+static void submit_barrier(struct kt_replica *replica)
+{
+    kt_index index;
+
+    if (replica_submit(replica, KT_ENTRY_BARRIER, kt_slice(NULL, 0), &index) != 0)
+        return;
+    replica->barrier_needed = false;
+    replica->barrier = index;
+    replica->tickets_first = replica->tickets_next = index + 1;
 }
 
 void kt_replica_flush(struct kt_replica *replica)
@@ -585,6 +719,7 @@ void kt_replica_flush(struct kt_replica *replica)
         return;
     if (replica_leads(replica) && replica->barrier_needed)
         submit_barrier(replica);
+    replica_members_tick(replica);
     replica_propose_flush(replica);
     replica_reads_flush(replica);
     if (!replica->dead)
@@ -606,12 +741,12 @@ void kt_replica_resign(struct kt_replica *replica)
     for (size_t i = 0; i < replica->member_count; i++) {
         const struct member *member = &replica->members[i];
         raft_index match;
-        if (member->id == replica->self || !member->connected ||
-            raft_match_index(&replica->raft, member->id, &match) != 0)
+        if (member->id == replica->self || !member->connected || !member->voter ||
+            raft_match_index(&replica->raft, member->member, &match) != 0)
             continue;
         if (event.transfer.server_id == 0 || match > best) {
             best = match;
-            event.transfer.server_id = member->id;
+            event.transfer.server_id = member->member;
         }
     }
     if (event.transfer.server_id != 0)
@@ -622,6 +757,7 @@ void kt_replica_status(const struct kt_replica *replica, struct kt_replica_statu
 {
     memset(status, 0, sizeof *status);
     status->self = replica->self;
+    status->member = replica->member;
     status->leader = replica->leader;
     status->role = replica->raft.state == RAFT_LEADER      ? KT_LEADER
                    : replica->raft.state == RAFT_CANDIDATE ? KT_CANDIDATE
@@ -643,9 +779,10 @@ void kt_replica_status(const struct kt_replica *replica, struct kt_replica_statu
         raft_index match = 0;
         status->peers[i].id = member->id;
         status->peers[i].address = member->address;
-        status->peers[i].voter = true;
+        status->peers[i].member = member->member;
+        status->peers[i].voter = member->voter;
         status->peers[i].connected = member->connected;
-        if (raft_match_index(&replica->raft, member->id, &match) == 0)
+        if (member->member != 0 && raft_match_index(&replica->raft, member->member, &match) == 0)
             status->peers[i].match = match;
     }
 }

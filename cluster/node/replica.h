@@ -62,6 +62,8 @@ struct kt_apply_batch {
     struct kt_task task;
     struct kt_apply_item *items;
     size_t count;
+    kt_index check_index;    /* set by the applier: the last multiple of KT_CHECK_ENTRIES in the batch, or 0 */
+    uint64_t check_hash;     /* the state's hash there */
     size_t bytes;  /* of payload */
     void *applier; /* whoever applies it may note itself here */
 };
@@ -77,6 +79,15 @@ struct kt_log_read {
 };
 
 #define KT_LOG_READ_ENTRIES_MAX 256
+
+/* Nodes compare the hashes of their states at indices that are multiples of this. */
+#define KT_CHECK_ENTRIES 256u
+
+/* Why a replica ends by itself. */
+enum kt_end {
+    KT_END_REPLACED, /* the cluster has another member in the place of this one: its data must not be used any more */
+    KT_END_DIVERGED, /* its state differs from that of a majority: set it aside and join again */
+};
 
 struct kt_replica_host {
     void *data;
@@ -96,28 +107,45 @@ struct kt_replica_host {
     void (*fatal)(void *data, enum kt_code code, const char *text);
     /* The role, term or known leader changed. */
     void (*changed)(void *data);
+    /*
+     * This node lacks entries that no log holds any more: fetch the state of a node, up to index at least, then start again
+     * from it. Asked again until it has happened; the host sees to it that one fetch runs at a time.
+     */
+    void (*fetch_state)(void *data, kt_node_id from, kt_index index);
+    /* This node must not go on as what it is; see enum kt_end. Called once, nothing is done afterwards. */
+    void (*end)(void *data, enum kt_end why, const char *text);
 };
 
+/* A node that may be a member: what the settings name. Whether it is one the log says. */
 struct kt_member {
     kt_node_id id;
     const char *address; /* of its peer listener */
 };
 
+/* Where the state stands when the replica is created. */
+struct kt_replica_state {
+    kt_index index;                /* last entry applied; 0: none */
+    kt_term term;
+    kt_index configuration_index;  /* of the configuration that was in force there */
+    struct kt_slice configuration; /* borrowed during create */
+    struct kt_slice founding;      /* data of the cluster's first entry; borrowed; empty: not known yet */
+};
+
 struct kt_replica_options {
     kt_node_id self;
-    const struct kt_member *members; /* the founding members, the same on every node; copied */
+    kt_member_id member;             /* which life of this node */
+    const struct kt_member *members; /* the nodes that may be members, this one among them; copied */
     size_t member_count;
     unsigned election_ms, heartbeat_ms;
     uint64_t random_seed; /* of election jitter and of the origin id */
     kt_time_ms now_ms;
     /* What the log and the state hold. */
     struct kt_wal_found log;
-    kt_index applied; /* position of the state as restarted */
-    kt_term applied_term;
+    struct kt_replica_state state;
     struct kt_replica_host host;
     /* Term of an entry that is in the log at start, synchronously; only during kt_replica_create. */
     kt_term (*term_of)(void *data, kt_index index);
-    /* Reads entries synchronously; only during kt_replica_create, to find the configuration. */
+    /* Reads entries synchronously; only during kt_replica_create, to find configurations. */
     enum kt_code (*read)(void *data, struct kt_log_read *read);
 };
 
@@ -149,6 +177,11 @@ void kt_replica_read(struct kt_replica *replica, struct kt_read *read);
 /* Hands leadership to the best follower, if this node leads. Watch the status for the effect. */
 void kt_replica_resign(struct kt_replica *replica);
 
+/*
+ * Entries up to index may go: the state is durable at least there (and nothing but the state is needed to replace them).
+ * Ignored when it cannot be done now; the host asks again.
+ */
+void kt_replica_trim(struct kt_replica *replica, kt_index durable, kt_index index);
 /* The log cannot grow at the moment, or can again: a leader without room takes nothing and hands over. */
 void kt_replica_disk_full(struct kt_replica *replica, bool full);
 
@@ -157,6 +190,7 @@ enum kt_role { KT_FOLLOWER, KT_CANDIDATE, KT_LEADER };
 struct kt_peer_status {
     kt_node_id id;
     const char *address;
+    kt_member_id member;  /* 0: not a member now */
     bool voter;
     bool connected;
     kt_index match; /* leader only: known to be durable there */
@@ -164,6 +198,7 @@ struct kt_peer_status {
 
 struct kt_replica_status {
     kt_node_id self, leader; /* leader 0: unknown */
+    kt_member_id member;
     enum kt_role role;
     bool serving; /* leader of its term with its barrier applied */
     kt_term term;

@@ -34,6 +34,11 @@ _Static_assert(RAFT_VERSION_NUMBER == 2201, "the driver is written against the c
 #define REPLICA_ROUNDS 8u
 /* After so long without an answer from the leader a forwarded request is sent again; its record makes that safe. */
 #define REPLICA_RESEND_MS 1000u
+/* Checkpoints of the state's hash that are remembered: a node that is further behind is compared when it has caught up. */
+#define REPLICA_CHECKS 16u
+/* A member that joins becomes a voter when it lacks no more than this. */
+#define REPLICA_CAUGHT_UP 1024u
+#define REPLICA_JOIN_MS   500u
 /* Deadlines are looked at this often while anything waits. */
 #define REPLICA_SWEEP_MS 20u
 
@@ -85,12 +90,16 @@ struct stream {
 struct member {
     kt_node_id id;
     char *address;
+    kt_member_id member;   /* which life of it the configuration names; 0: none */
+    bool voter;
     bool connected;
+    kt_member_id joining;  /* leader: the member that asks to take this node's place; 0: none */
     struct stream stream;
 };
 
 struct stream_fetch {
     struct kt_log_read read;
+    struct kt_list kept; /* at start only */
     bool for_apply;
     size_t member;
     uint64_t epoch;
@@ -131,6 +140,7 @@ struct kt_replica {
     struct raft raft;
     struct kt_replica_host host;
     kt_node_id self;
+    kt_member_id member;
     struct member members[REPLICA_MEMBERS_MAX];
     size_t member_count;
     unsigned election_ms, heartbeat_ms;
@@ -188,10 +198,26 @@ struct kt_replica {
     uint64_t round_number;
     struct round_asker *askers; /* other nodes that wait for the next round */
     size_t asker_count, asker_cap;
+
+    /* Members. */
+    struct kt_buf founding;        /* data of the cluster's first entry, for nodes that come up empty */
+    bool was_member;               /* the configuration named this member once */
+    kt_time_ms joined_ms;          /* last time this node asked to be a member */
+
+    /* Hashes of the state, as the members told them; a ring by index. */
+    struct check {
+        kt_index index;
+        uint64_t hash[REPLICA_MEMBERS_MAX];
+        uint32_t known;            /* bit per member */
+    } checks[REPLICA_CHECKS];
 };
 
 /* replica.c */
 struct member *replica_member(struct kt_replica *replica, kt_node_id id);
+/* Submits one entry made here, not an operation; *index gets its place. A code of the core. */
+int replica_submit(struct kt_replica *replica, enum kt_entry_type type, struct kt_slice data, kt_index *index);
+struct kt_frame_ends replica_ends(const struct kt_replica *replica, const struct member *member);
+void replica_end(struct kt_replica *replica, enum kt_end why, const char *format, ...) KT_PRINTF(3, 4);
 /* One step of the core and all it asks for. A code of the core, 0 if it went well. */
 int replica_step(struct kt_replica *replica, struct raft_event *event);
 void replica_fatal(struct kt_replica *replica, enum kt_code code, const char *format, ...) KT_PRINTF(3, 4);
@@ -205,6 +231,8 @@ bool replica_serves(const struct kt_replica *replica);
 const struct kt_entry *replica_entry(const struct kt_replica *replica, kt_index index);
 /* Puts the entries of an update into the window and gives them to the host, with the vote if there is one. */
 void replica_persist(struct kt_replica *replica, const struct raft_update *update);
+/* A log write with the next number and nothing in it yet. */
+struct log_write *replica_log_write(struct kt_replica *replica);
 void replica_hand_over(struct kt_replica *replica);
 void replica_apply_fetched(struct kt_replica *replica, struct stream_fetch *fetch);
 void replica_log_release(struct kt_replica *replica);
@@ -226,10 +254,30 @@ void replica_reply_received(struct kt_replica *replica, struct kt_reader *reader
 /* The leader or its term changed, or the way to it broke: what it has must be sent again. */
 void replica_proposals_resend(struct kt_replica *replica);
 void replica_tickets_clear(struct kt_replica *replica);
+/* The entry just submitted is nobody's. */
+void replica_ticket_skip(struct kt_replica *replica);
 bool replica_ticket_wanted(const struct kt_replica *replica, kt_index index);
 void replica_ticket_answer(struct kt_replica *replica, kt_index index, struct kt_reply *reply);
 void replica_proposals_sweep(struct kt_replica *replica);
 void replica_propose_release(struct kt_replica *replica);
+
+/* replica_member.c */
+/* Reads who is a member from the core's configuration. */
+void replica_members_refresh(struct kt_replica *replica);
+size_t replica_voters(const struct kt_replica *replica);
+void replica_hello_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
+void replica_join_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
+void replica_say_hello(struct kt_replica *replica, kt_node_id to);
+/* One step of changing members, if one is due. */
+void replica_members_tick(struct kt_replica *replica);
+
+/* replica_snapshot.c */
+void replica_offer(struct kt_replica *replica, struct member *member, const struct raft_install_snapshot *fields);
+void replica_offer_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
+
+/* replica_check.c */
+void replica_check_note(struct kt_replica *replica, kt_index index, uint64_t hash);
+void replica_check_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
 
 /* replica_read.c */
 void replica_reads_flush(struct kt_replica *replica);

@@ -82,13 +82,27 @@ static struct kt_entry entry_of_core(kt_index index, const struct raft_entry *en
     return mine;
 }
 
+static struct log_write *new_write(struct kt_replica *replica, unsigned count)
+{
+    struct log_write *write = kt_zalloc(sizeof *write + count * sizeof write->entries[0]);
+
+    write->number = ++replica->write_number;
+    write->write.entries = write->entries;
+    write->write.count = count;
+    return write;
+}
+
+struct log_write *replica_log_write(struct kt_replica *replica)
+{
+    return new_write(replica, 0);
+}
+
 void replica_persist(struct kt_replica *replica, const struct raft_update *update)
 {
     bool has_entries = update->flags & RAFT_UPDATE_ENTRIES;
     unsigned count = has_entries ? update->entries.n : 0;
-    struct log_write *write = kt_zalloc(sizeof *write + count * sizeof write->entries[0]);
+    struct log_write *write = new_write(replica, count);
 
-    write->number = ++replica->write_number;
     if (update->flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
         write->write.votes = true;
         write->write.term = replica->raft.current_term;
@@ -112,8 +126,6 @@ void replica_persist(struct kt_replica *replica, const struct raft_update *updat
         }
         raft_free(update->entries.batch[0].batch);
     }
-    write->write.entries = write->entries;
-    write->write.count = count;
     replica->host.persist(replica->host.data, &write->write);
     trim_window(replica);
 }
@@ -152,6 +164,14 @@ static struct kt_apply_batch *new_batch(size_t count)
     return batch;
 }
 
+static bool names(const struct raft_configuration *configuration, kt_member_id member)
+{
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id == member)
+            return true;
+    return false;
+}
+
 /* The core learns that a configuration is committed; entry 1 it knows by itself. */
 static void tell_configurations(struct kt_replica *replica, const struct kt_apply_batch *batch)
 {
@@ -166,6 +186,13 @@ static void tell_configurations(struct kt_replica *replica, const struct kt_appl
             return;
         }
         event.configuration.index = entry->index;
+        /* A member that is no longer one was replaced: what it holds must not be mistaken for the new one's. */
+        if (replica->was_member && !names(&event.configuration.conf, replica->member)) {
+            raft_configuration_close(&event.configuration.conf);
+            replica_end(replica, KT_END_REPLACED, "this member was removed from the cluster with entry %llu",
+                        (unsigned long long)entry->index);
+            return;
+        }
         if (replica_step(replica, &event) != 0)
             return;
     }
@@ -174,8 +201,8 @@ static void tell_configurations(struct kt_replica *replica, const struct kt_appl
 static void give(struct kt_replica *replica, struct kt_apply_batch *batch)
 {
     replica->batches++;
-    tell_configurations(replica, batch);
     replica->host.apply(replica->host.data, batch);
+    tell_configurations(replica, batch);
 }
 
 void replica_hand_over(struct kt_replica *replica)

@@ -107,6 +107,11 @@ static void add_ticket(struct kt_replica *replica, struct ticket ticket)
     replica->tickets[replica->tickets_next++ & (replica->tickets_cap - 1)] = ticket;
 }
 
+void replica_ticket_skip(struct kt_replica *replica)
+{
+    add_ticket(replica, (struct ticket){0});
+}
+
 void replica_tickets_clear(struct kt_replica *replica)
 {
     struct forwarded *forwarded;

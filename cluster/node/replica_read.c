@@ -116,7 +116,7 @@ static void confirm(struct kt_replica *replica, unsigned at)
 
 static bool majority(const struct kt_replica *replica, uint32_t yes)
 {
-    return (size_t)__builtin_popcount(yes) > replica->member_count / 2;
+    return (size_t)__builtin_popcount(yes) > replica_voters(replica) / 2;
 }
 
 static void ask(struct kt_replica *replica, struct round *round)
@@ -124,7 +124,7 @@ static void ask(struct kt_replica *replica, struct round *round)
     round->sent_ms = replica->now;
     for (size_t i = 0; i < replica->member_count; i++) {
         struct kt_buf frame;
-        if (round->yes >> i & 1u)
+        if ((round->yes >> i & 1u) || !replica->members[i].voter)
             continue;
         kt_frame_init(&frame);
         kt_frame_pair(&frame, KT_FRAME_PROBE, replica->raft.current_term, round->number);
@@ -151,7 +151,7 @@ static void begin_round(struct kt_replica *replica)
     replica->askers = NULL;
     replica->asker_count = replica->asker_cap = 0;
     for (size_t i = 0; i < replica->member_count; i++)
-        if (replica->members[i].id == replica->self)
+        if (replica->members[i].id == replica->self && replica->members[i].voter)
             round->yes |= 1u << i;
     if (majority(replica, round->yes))
         confirm(replica, replica->round_count - 1);
@@ -166,7 +166,7 @@ void replica_probe_received(struct kt_replica *replica, kt_node_id from, struct 
     struct kt_buf frame;
 
     if (!kt_reader_done(reader) || replica->raft.current_term != term || replica->raft.state != RAFT_FOLLOWER ||
-        replica->raft.follower_state.current_leader.id != from)
+        kt_member_node(replica->raft.follower_state.current_leader.id) != from)
         return;
     kt_frame_init(&frame);
     kt_frame_pair(&frame, KT_FRAME_PROBE_YES, term, round);
@@ -186,7 +186,7 @@ void replica_probe_yes_received(struct kt_replica *replica, kt_node_id from, str
         if (round->number > number)
             break;
         for (size_t i = 0; i < replica->member_count; i++)
-            if (replica->members[i].id == from)
+            if (replica->members[i].id == from && replica->members[i].voter)
                 round->yes |= 1u << i;
     }
     while (replica->round_count > 0 && majority(replica, replica->rounds[0].yes))

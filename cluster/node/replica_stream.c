@@ -35,9 +35,10 @@ void replica_streams_reset(struct kt_replica *replica)
         replica_stream_reset(replica, &replica->members[i]);
 }
 
-static void begin_frame(struct kt_replica *replica, kt_index prev, kt_term prev_term, uint32_t count,
-                        struct kt_buf *frame)
+static void begin_frame(struct kt_replica *replica, const struct member *member, kt_index prev, kt_term prev_term,
+                        uint32_t count, struct kt_buf *frame)
 {
+    struct kt_frame_ends ends = replica_ends(replica, member);
     struct raft_append_entries fields = {
         .term = replica->raft.current_term,
         .prev_log_index = prev,
@@ -45,14 +46,14 @@ static void begin_frame(struct kt_replica *replica, kt_index prev, kt_term prev_
         .leader_commit = replica->raft.commit_index,
     };
     kt_frame_init(frame);
-    kt_frame_append(frame, &fields, count);
+    kt_frame_append(frame, &ends, &fields, count);
 }
 
 static void send_heartbeat(struct kt_replica *replica, struct member *member, kt_index prev, kt_term prev_term)
 {
     struct kt_buf frame;
 
-    begin_frame(replica, prev, prev_term, 0, &frame);
+    begin_frame(replica, member, prev, prev_term, 0, &frame);
     replica_send(replica, member->id, &frame);
 }
 
@@ -76,7 +77,7 @@ static void send_entries(struct kt_replica *replica, struct member *member, cons
     struct stream *stream = &member->stream;
     struct kt_buf frame;
 
-    begin_frame(replica, stream->next - 1, stream->prev_term, (uint32_t)count, &frame);
+    begin_frame(replica, member, stream->next - 1, stream->prev_term, (uint32_t)count, &frame);
     kt_buf_reserve(&frame, bytes + count * 16);
     for (size_t i = 0; i < count; i++)
         kt_frame_entry(&frame, entries[i]);
