@@ -384,6 +384,15 @@ static void transport_closed(void *data)
     cluster->phase = DRAINING;
 }
 
+/* Another node could lead: waiting for one to take over makes sense. */
+static bool has_successor(const struct kt_cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->status.peer_count; i++)
+        if (cluster->status.peers[i].id != cluster->options.self && cluster->status.peers[i].connected)
+            return true;
+    return false;
+}
+
 static void stop_step(struct kt_cluster *cluster, kt_time_ms now)
 {
     switch (cluster->phase) {
@@ -393,7 +402,7 @@ static void stop_step(struct kt_cluster *cluster, kt_time_ms now)
         break;
     case RESIGNING:
         publish_status(cluster);
-        if (cluster->status.role == KT_LEADER && now < cluster->stop_by) {
+        if (cluster->status.role == KT_LEADER && now < cluster->stop_by && has_successor(cluster)) {
             kt_replica_resign(cluster->replica);
             break;
         }

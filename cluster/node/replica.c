@@ -586,6 +586,7 @@ void kt_replica_flush(struct kt_replica *replica)
     if (replica_leads(replica) && replica->barrier_needed)
         submit_barrier(replica);
     replica_propose_flush(replica);
+    replica_streams_flush(replica);
     replica_reads_flush(replica);
     if (!replica->dead)
         replica_hand_over(replica);
