@@ -9,7 +9,7 @@
 /* Per thread, so that a test that arms it does not race with threads that only allocate. */
 static _Thread_local unsigned fail_countdown;
 
-static bool fails_now(void)
+bool kt_alloc_fails(void)
 {
     return fail_countdown != 0 && --fail_countdown == 0;
 }
@@ -38,12 +38,12 @@ void *kt_realloc(void *old, size_t size)
 
 void *kt_try_alloc(size_t size)
 {
-    return fails_now() ? NULL : malloc(size ? size : 1);
+    return kt_alloc_fails() ? NULL : malloc(size ? size : 1);
 }
 
 void *kt_try_realloc(void *old, size_t size)
 {
-    return fails_now() ? NULL : realloc(old, size ? size : 1);
+    return kt_alloc_fails() ? NULL : realloc(old, size ? size : 1);
 }
 
 void kt_free(void *memory)
