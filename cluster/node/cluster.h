@@ -17,10 +17,10 @@ struct kt_cluster_options {
     const char *listen;              /* peer listener, "host:port" */
     const struct kt_member *members; /* founding members, this node among them; copied */
     size_t member_count;
-    const char *folder;              /* the log lives in "<folder>/log" */
+    const char *folder; /* the log lives in "<folder>/log" */
     uint64_t segment_bytes;
     unsigned election_ms, heartbeat_ms;
-    struct kt_state *state;          /* borrowed until close; its applier is this object's */
+    struct kt_state *state; /* borrowed until close; its applier is this object's */
 };
 
 /* Recovers the log, checks it against the state, starts the threads. */

@@ -26,40 +26,44 @@ struct kt_replica;
  * kt_replica_tick. The operation is stamped in place with origin and sequence.
  */
 struct kt_proposal {
-    struct kt_task task;     /* for whoever moves it between threads */
-    struct kt_buf op;        /* a whole encoded operation (engines/op.h) */
+    struct kt_task task; /* for whoever moves it between threads */
+    struct kt_buf op;    /* a whole encoded operation (engines/op.h) */
     kt_time_ms deadline_ms;
-    struct kt_reply reply;   /* set when done: the result, or why there is none */
+    struct kt_reply reply; /* set when done: the result, or why there is none */
     void (*done)(struct kt_proposal *proposal);
+    void *owner; /* whoever moves it between threads */
     /* the replica's */
     struct kt_list link;
     uint64_t sequence;
-    kt_term sent_term;       /* the term under which it was last handed to a leader; 0: never */
+    kt_term sent_term; /* the term under which it is with a leader now; 0: with none */
+    bool tried;        /* it was handed to a leader once: without a result its outcome is unknown */
 };
 
 /* A read that wants to know how far the state must be. */
 struct kt_read {
     struct kt_task task;
     kt_time_ms deadline_ms;
-    enum kt_code code;       /* KT_OK: a read transaction begun from now on sees all it must; else why not */
-    kt_index index;          /* the index that was asked for */
+    enum kt_code code; /* KT_OK: a read transaction begun from now on sees all it must; else why not */
+    kt_index index;    /* the index that was asked for */
     void (*done)(struct kt_read *read);
-    struct kt_list link;     /* the replica's */
-    uint64_t number;         /* the replica's */
+    void *owner;         /* whoever moves it between threads */
+    struct kt_list link; /* the replica's */
+    uint64_t number;     /* the replica's */
 };
 
 /* Committed entries for the applier, in order; returned through kt_replica_applied. */
 struct kt_apply_item {
     struct kt_entry entry;
-    bool wanted;             /* somebody here waits for the result */
-    struct kt_reply reply;   /* filled if wanted */
+    bool wanted;           /* somebody here waits for the result */
+    struct kt_reply reply; /* filled if wanted */
 };
 
 struct kt_apply_batch {
     struct kt_task task;
     struct kt_apply_item *items;
     size_t count;
-    size_t bytes;            /* of payload */
+    size_t bytes;  /* of payload */
+    void *applier; /* whoever applies it may note itself here */
 };
 
 /* Entries to be read back from the log; returned through kt_replica_fetched. */
@@ -76,8 +80,8 @@ struct kt_log_read {
 
 struct kt_replica_host {
     void *data;
-    /* Sends a frame to a peer, or drops it. Takes the contents. */
-    void (*send)(void *data, kt_node_id to, struct kt_buf *frame);
+    /* Sends a frame to a peer; false if it was dropped. Takes the contents in either case. */
+    bool (*send)(void *data, kt_node_id to, struct kt_buf *frame);
     /* Makes durable, in order; then calls kt_replica_persisted. Never from inside this call. */
     void (*persist)(void *data, struct kt_log_write *write);
     /* Reads entries that are durable in the log; then calls kt_replica_fetched. Never from inside this call. */
@@ -104,11 +108,11 @@ struct kt_replica_options {
     const struct kt_member *members; /* the founding members, the same on every node; copied */
     size_t member_count;
     unsigned election_ms, heartbeat_ms;
-    uint64_t random_seed;            /* of election jitter and of the origin id */
+    uint64_t random_seed; /* of election jitter and of the origin id */
     kt_time_ms now_ms;
     /* What the log and the state hold. */
     struct kt_wal_found log;
-    kt_index applied;                /* position of the state as restarted */
+    kt_index applied; /* position of the state as restarted */
     kt_term applied_term;
     struct kt_replica_host host;
     /* Term of an entry that is in the log at start, synchronously; only during kt_replica_create. */
@@ -145,6 +149,9 @@ void kt_replica_read(struct kt_replica *replica, struct kt_read *read);
 /* Hands leadership to the best follower, if this node leads. Watch the status for the effect. */
 void kt_replica_resign(struct kt_replica *replica);
 
+/* The log cannot grow at the moment, or can again: a leader without room takes nothing and hands over. */
+void kt_replica_disk_full(struct kt_replica *replica, bool full);
+
 enum kt_role { KT_FOLLOWER, KT_CANDIDATE, KT_LEADER };
 
 struct kt_peer_status {
@@ -152,19 +159,19 @@ struct kt_peer_status {
     const char *address;
     bool voter;
     bool connected;
-    kt_index match;       /* leader only: known to be durable there */
+    kt_index match; /* leader only: known to be durable there */
 };
 
 struct kt_replica_status {
     kt_node_id self, leader; /* leader 0: unknown */
     enum kt_role role;
-    bool serving;            /* leader of its term with its barrier applied */
+    bool serving; /* leader of its term with its barrier applied */
     kt_term term;
     kt_index first, last, durable, commit, applied, visible;
     size_t proposals, reads; /* in flight */
     size_t peer_count;
     struct kt_peer_status peers[16]; /* the members, this node among them */
-    uint64_t elections;      /* won by this node since start */
+    uint64_t elections;              /* won by this node since start */
 };
 
 void kt_replica_status(const struct kt_replica *replica, struct kt_replica_status *status);

@@ -1,14 +1,15 @@
 /*
  * Peer connections: one duplex TCP connection per pair of nodes on the replica's loop, carrying checksummed frames.
  *
- * Both nodes of a pair try to connect; when two connections meet, the one that the node with the smaller id opened stays.
+ * Both nodes of a pair try to connect; when two connections meet, the one that the node with the smaller id opened
+ * stays.
  * A connection begins with a preface of each side (magic, version, cluster name hash, node id), then frames:
  *   le32 length of the payload | le32 crc32c of the payload | payload
  * Frames of one connection arrive whole, in order, at most once; a broken connection loses what was under way. Anything
- * unexpected from the other side closes the connection with one line in the log, and it is opened anew after a pause with
- * jitter. TCP_NODELAY, keepalive, and a user timeout that ends a black-holed connection.
+ * unexpected from the other side closes the connection with one line in the log, and it is opened anew after a pause
+ * with jitter. TCP_NODELAY, keepalive, and a user timeout that ends a black-holed connection.
  *
- * All calls and events on the loop's thread.
+ * All calls and events on the loop's thread. No event comes from inside kt_transport_open and kt_transport_send.
  */
 #ifndef KT_CLUSTER_TRANSPORT_TRANSPORT_H
 #define KT_CLUSTER_TRANSPORT_TRANSPORT_H
@@ -18,9 +19,9 @@
 #include "base/buf.h"
 #include "base/error.h"
 
-#define KT_PEER_FRAME_MAX (32u << 20)       /* one frame: an entry of the largest size and its header fit well */
+#define KT_PEER_FRAME_MAX       (32u << 20) /* one frame: an entry of the largest size and its header fit well */
 #define KT_PEER_QUEUE_BYTES_MAX (64u << 20) /* waiting to be sent to one peer; past it frames are dropped */
-#define KT_PEERS_MAX 16
+#define KT_PEERS_MAX            16
 
 struct kt_transport;
 
@@ -32,19 +33,24 @@ struct kt_peer {
 struct kt_transport_options {
     uv_loop_t *loop;
     kt_node_id self;
-    const char *listen;       /* "host:port" */
-    const char *cluster;      /* name: nodes of different clusters refuse each other */
+    const char *listen;          /* "host:port" */
+    const char *cluster;         /* name: nodes of different clusters refuse each other */
     const struct kt_peer *peers; /* the others; borrowed during open */
     size_t peer_count;
-    unsigned reconnect_ms;    /* pause between attempts; jitter of half of it is added */
-    unsigned dead_ms;         /* a connection silent for so long with data under way is closed (TCP_USER_TIMEOUT) */
-    /* The frame is borrowed. It must not close the transport. */
+    unsigned reconnect_ms; /* pause between attempts; jitter of half of it is added */
+    unsigned dead_ms;      /* a connection silent for so long with data under way is closed (TCP_USER_TIMEOUT) */
+    unsigned preface_ms;   /* a connection that has not said who it is by then is closed; 0: 5000 */
+    /* The frame is borrowed. Events may send, and may begin closing the transport: then none follows. */
     void (*received)(void *data, kt_node_id from, struct kt_slice frame);
     void (*connected)(void *data, kt_node_id peer);
     void (*disconnected)(void *data, kt_node_id peer);
     void *data;
 };
 
+/*
+ * Listens and begins to connect. KT_BAD_REQUEST: an option makes no sense; KT_IO_FAILED: the listener cannot be opened;
+ * then nothing is left to be closed. Ignores SIGPIPE for the process if nobody has decided on it.
+ */
 KT_MUST_USE enum kt_code kt_transport_open(const struct kt_transport_options *options, struct kt_transport **transport,
                                            struct kt_error *error);
 /*
@@ -57,7 +63,10 @@ bool kt_transport_connected(const struct kt_transport *transport, kt_node_id pee
 size_t kt_transport_queued(const struct kt_transport *transport, kt_node_id peer);
 /* The port that was bound (for tests that listen on port 0). */
 unsigned kt_transport_port(const struct kt_transport *transport);
-/* Closes all handles; closed(data) runs on the loop when everything is freed. */
+/*
+ * Closes all handles; closed(data) runs on the loop when everything is freed. No further event. Once, and nothing else
+ * may be called any more. A name that is just being looked up is waited for.
+ */
 void kt_transport_close(struct kt_transport *transport, void (*closed)(void *data), void *data);
 
 #endif

@@ -22,7 +22,11 @@ void kt_free(void *memory);
 char *kt_text_dup(const char *text);
 char *kt_slice_dup_text(struct kt_slice bytes);
 
-/* For tests: the n-th kt_try_* call from now fails (1 is the next), once. 0 switches it off. One thread only. */
+/*
+ * For tests: the n-th kt_try_* call from now fails (1 is the next), once. 0 switches it off. Of the
+ * calling thread only. */
 void kt_alloc_fail_at(unsigned n);
+/* For code that allocates through a foreign library: counts as one kt_try_* call, true if that one is to fail. */
+bool kt_alloc_fails(void);
 
 #endif

@@ -21,6 +21,8 @@
 #include "base/error.h"
 
 #define KT_JSON_DEPTH_MAX 128 /* arrays and objects inside each other; recursion is bounded by it */
+/* Values in one document. A value of two bytes ("0,") becomes a node of some eighty: this bounds a tree near 100 MiB. */
+#define KT_JSON_NODES_MAX (1024 * 1024)
 
 enum kt_json_kind {
     KT_JSON_NULL,
@@ -35,8 +37,9 @@ enum kt_json_kind {
 struct kt_json;
 
 /*
- * Parses one document; surrounding white space is allowed, anything else behind it is not. On failure KT_BAD_REQUEST (or
- * KT_NO_MEMORY) with a sentence and a byte position in the error, and *out is NULL.
+ * Parses one document; surrounding white space is allowed, anything else behind it is not. On failure KT_BAD_REQUEST with
+ * a sentence and a byte position (counted from 0) in the error, KT_TOO_LARGE (more than KT_JSON_NODES_MAX values, or 2 GiB
+ * of text) or KT_NO_MEMORY, and *out is NULL. A key that comes again replaces the value of the first and keeps its place.
  */
 KT_MUST_USE enum kt_code kt_json_parse(struct kt_slice text, struct kt_json **out, struct kt_error *error);
 /* Frees a whole tree; NULL is fine. */
@@ -74,8 +77,9 @@ void kt_json_print(const struct kt_json *json, bool sorted, struct kt_buf *out);
 
 /*
  * Writing canonical text directly. The caller writes commas and brackets through these, so the result is well formed if
- * the calls are: begin, key + value ..., end. Text arguments are plain UTF-8 (a NUL byte is written as \u0000); bytes
- * that are no UTF-8 are replaced by U+FFFD.
+ * the calls are: begin, key + value ..., end. Text arguments are plain UTF-8 (a NUL byte is written as \u0000, and so are
+ * the bytes C0 80 that stand for it in a tree); bytes that are no UTF-8 are replaced by U+FFFD each. A double that is not
+ * finite, which JSON cannot say, is written as null.
  */
 struct kt_json_writer {
     struct kt_buf *out;

@@ -1,0 +1,651 @@
+#include "cluster/node/replica.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "cluster/node/replica_internal.h"
+
+/* A closed connection from the leader begins an election after a pause in this range, so that not all begin at once. */
+#define CLOSED_PAUSE_MS 30u
+
+struct member *replica_member(struct kt_replica *replica, kt_node_id id)
+{
+    for (size_t i = 0; i < replica->member_count; i++)
+        if (replica->members[i].id == id)
+            return &replica->members[i];
+    return NULL;
+}
+
+void replica_fatal(struct kt_replica *replica, enum kt_code code, const char *format, ...)
+{
+    char text[KT_ERROR_TEXT_MAX];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    replica->dead = true;
+    replica->host.fatal(replica->host.data, code, text);
+}
+
+bool replica_leads(const struct kt_replica *replica)
+{
+    return replica->raft.state == RAFT_LEADER;
+}
+
+bool replica_serves(const struct kt_replica *replica)
+{
+    return replica_leads(replica) && !replica->barrier_needed && replica->raft.commit_index >= replica->barrier &&
+           raft_transferee(&replica->raft) == 0;
+}
+
+bool replica_send(struct kt_replica *replica, kt_node_id to, struct kt_buf *frame)
+{
+    struct held_frame *held;
+
+    if (kt_buf_code(frame) != KT_OK) {
+        kt_buf_release(frame);
+        return false;
+    }
+    if (replica->votes_done == replica->votes_issued)
+        return replica->host.send(replica->host.data, to, frame);
+    held = kt_alloc(sizeof *held);
+    held->to = to;
+    held->after = replica->votes_issued;
+    kt_buf_take(frame, &held->frame);
+    kt_list_append(&replica->held, &held->link);
+    return true;
+}
+
+static void send_held(struct kt_replica *replica)
+{
+    struct held_frame *held;
+
+    while ((held = kt_list_first(&replica->held, struct held_frame, link)) != NULL &&
+           held->after <= replica->votes_done) {
+        kt_list_remove(&held->link);
+        replica->host.send(replica->host.data, held->to, &held->frame);
+        kt_free(held);
+    }
+}
+
+/* ---- One step of the core ---- */
+
+static void send_messages(struct kt_replica *replica, const struct raft_message *messages, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct raft_message *message = &messages[i];
+        struct member *member = replica_member(replica, message->server_id);
+        struct kt_buf frame;
+
+        if (member == NULL)
+            continue;
+        if (message->type == RAFT_APPEND_ENTRIES) {
+            replica_stream_want(replica, member, &message->append_entries);
+            continue;
+        }
+        if (message->type == RAFT_INSTALL_SNAPSHOT) {
+            /* The log is never trimmed, so no follower can need more than the log holds. */
+            replica_fatal(replica, KT_INTERNAL, "the core asks to send a snapshot of a log that is whole");
+            return;
+        }
+        kt_frame_init(&frame);
+        kt_frame_raft(&frame, message);
+        replica_send(replica, member->id, &frame);
+    }
+}
+
+static kt_node_id known_leader(const struct kt_replica *replica)
+{
+    if (replica->raft.state == RAFT_LEADER)
+        return replica->self;
+    return replica->raft.state == RAFT_FOLLOWER ? replica->raft.follower_state.current_leader.id : 0;
+}
+
+/* Looks at what the step did to role, term and leader, and draws the consequences. */
+static void note_changes(struct kt_replica *replica, const struct raft_update *update)
+{
+    kt_node_id leader = known_leader(replica);
+    bool led = replica->role == RAFT_LEADER;
+    bool same_term = replica->term == replica->raft.current_term;
+
+    if (replica->role == replica->raft.state && same_term && replica->leader == leader)
+        return;
+    if (led && (replica->raft.state != RAFT_LEADER || !same_term)) {
+        kt_info("replica", "leads no more term=%llu", (unsigned long long)replica->term);
+        replica_tickets_clear(replica);
+        replica_streams_reset(replica);
+    }
+    if (replica->raft.state == RAFT_LEADER && (!led || !same_term)) {
+        replica->elections++;
+        replica_streams_reset(replica);
+        /* The core adds an entry of its own if the log reaches beyond what is committed; else one is added here. */
+        replica->barrier_needed = (update->flags & RAFT_UPDATE_ENTRIES) == 0;
+        replica->barrier = replica->window.next - 1;
+        replica->tickets_first = replica->tickets_next = replica->window.next;
+        kt_info("replica", "leads term=%llu", (unsigned long long)replica->raft.current_term);
+    }
+    if (replica->leader != leader && leader != 0 && leader != replica->self)
+        kt_info("replica", "follows leader=%llu term=%llu", (unsigned long long)leader,
+                (unsigned long long)replica->raft.current_term);
+    replica->role = replica->raft.state;
+    replica->term = replica->raft.current_term;
+    replica->leader = leader;
+    replica_reads_restart(replica);
+    replica_proposals_resend(replica);
+    replica->host.changed(replica->host.data);
+}
+
+int replica_step(struct kt_replica *replica, struct raft_event *event)
+{
+    struct raft_update update;
+    int rv;
+
+    if (replica->dead)
+        return RAFT_SHUTDOWN;
+    event->time = replica->now;
+    event->capacity = 0;
+    memset(&update, 0, sizeof update);
+    rv = raft_step(&replica->raft, event, &update);
+    if (rv != 0)
+        return rv;
+    if (update.flags & RAFT_UPDATE_SNAPSHOT) {
+        replica_fatal(replica, KT_INTERNAL, "the core asks to install a snapshot");
+        return RAFT_SHUTDOWN;
+    }
+    if (update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR | RAFT_UPDATE_ENTRIES))
+        replica_persist(replica, &update);
+    /* Before the messages: a leader's first ones start its streams. */
+    note_changes(replica, &update);
+    if (update.flags & RAFT_UPDATE_MESSAGES)
+        send_messages(replica, update.messages.batch, update.messages.n);
+    return 0;
+}
+
+/* ---- Life ---- */
+
+static enum kt_code add_members(struct kt_replica *replica, const struct kt_replica_options *options,
+                                struct kt_error *error)
+{
+    bool found = false;
+
+    if (options->member_count == 0 || options->member_count > REPLICA_MEMBERS_MAX)
+        return kt_error_set(error, KT_BAD_REQUEST, "a cluster has 1 to %u members, not %zu", REPLICA_MEMBERS_MAX,
+                            options->member_count);
+    for (size_t i = 0; i < options->member_count; i++) {
+        struct member *member = &replica->members[i];
+        member->id = options->members[i].id;
+        member->address = kt_text_dup(options->members[i].address);
+        member->connected = member->id == replica->self;
+        found |= member->connected;
+        replica->member_count++;
+    }
+    if (!found)
+        return kt_error_set(error, KT_BAD_REQUEST, "node %llu is not in the member list",
+                            (unsigned long long)replica->self);
+    return KT_OK;
+}
+
+/* The core is told the terms of all entries; of payloads it needs the configuration's alone. */
+static enum kt_code start_core(struct kt_replica *replica, const struct kt_replica_options *options,
+                               struct kt_error *error)
+{
+    size_t count = (size_t)(options->log.last - options->log.first + 1);
+    struct raft_entry *entries;
+    struct stream_fetch *fetch = kt_zalloc(sizeof *fetch);
+    struct raft_event event = {.type = RAFT_START};
+    enum kt_code code;
+    int rv;
+
+    fetch->read.first = fetch->read.last = 1;
+    fetch->read.bytes = 1;
+    code = options->log.first == 1 ? options->read(options->host.data, &fetch->read) : KT_CORRUPT;
+    if (code != KT_OK || fetch->read.count != 1 || fetch->read.entries[0].type != KT_ENTRY_CHANGE) {
+        kt_free(fetch);
+        return kt_error_set(error, code == KT_OK ? KT_CORRUPT : code, "the log does not begin with its members");
+    }
+    entries = raft_calloc(count, sizeof *entries);
+    KT_CHECK(entries != NULL);
+    for (size_t i = 0; i < count; i++) {
+        entries[i].term = options->term_of(options->host.data, options->log.first + i);
+        entries[i].type = RAFT_COMMAND;
+    }
+    entries[0].type = RAFT_CHANGE;
+    entries[0].buf.base = (void *)(uintptr_t)fetch->read.entries[0].data.data;
+    entries[0].buf.len = fetch->read.entries[0].data.len;
+    event.start.term = options->log.term;
+    event.start.voted_for = options->log.vote;
+    event.start.start_index = options->log.first;
+    event.start.entries = entries;
+    event.start.n_entries = (unsigned)count;
+    rv = replica_step(replica, &event);
+    kt_chunk_drop(fetch->read.entries[0].chunk);
+    kt_free(fetch);
+    /* The core frees the array itself when it refuses it. */
+    if (rv == 0)
+        raft_free(entries);
+    if (rv != 0)
+        return kt_error_set(error, KT_INTERNAL, "the raft core does not start: %s", raft_strerror(rv));
+    return KT_OK;
+}
+
+static enum kt_code check_state(const struct kt_replica_options *options, struct kt_error *error)
+{
+    if (options->log.last == 0)
+        return kt_error_set(error, KT_CORRUPT, "the log is empty: it was never founded");
+    if (options->applied > options->log.last)
+        return kt_error_set(error, KT_CORRUPT, "the state has applied entry %llu but the log ends at %llu",
+                            (unsigned long long)options->applied, (unsigned long long)options->log.last);
+    if (options->applied != 0 && options->term_of(options->host.data, options->applied) != options->applied_term)
+        return kt_error_set(error, KT_CORRUPT, "entry %llu has term %llu in the state and %llu in the log",
+                            (unsigned long long)options->applied, (unsigned long long)options->applied_term,
+                            (unsigned long long)options->term_of(options->host.data, options->applied));
+    return KT_OK;
+}
+
+enum kt_code kt_replica_create(const struct kt_replica_options *options, struct kt_replica **out,
+                               struct kt_error *error)
+{
+    struct kt_replica *replica;
+    enum kt_code code = check_state(options, error);
+
+    *out = NULL;
+    if (code != KT_OK)
+        return code;
+    replica = kt_zalloc(sizeof *replica);
+    replica->host = options->host;
+    replica->self = options->self;
+    replica->election_ms = options->election_ms;
+    replica->heartbeat_ms = options->heartbeat_ms;
+    replica->now = options->now_ms;
+    kt_random_seed(&replica->random, options->random_seed);
+    replica->origin = kt_random_next(&replica->random) | 1;
+    /* An answer to a question of an earlier life of this node must not meet a question of this one. */
+    replica->ask_number = kt_random_next(&replica->random);
+    replica->role = RAFT_FOLLOWER;
+    replica->term = options->log.term;
+    replica->first = options->log.first;
+    replica->window.first = replica->window.next = options->log.last + 1;
+    replica->handed = replica->applied = replica->visible = options->applied;
+    kt_list_init(&replica->held);
+    kt_list_init(&replica->proposals);
+    kt_list_init(&replica->intake);
+    kt_list_init(&replica->reads_waiting);
+    kt_list_init(&replica->reads_asked);
+    kt_list_init(&replica->reads_unseen);
+    code = add_members(replica, options, error);
+    if (code == KT_OK &&
+        raft_init(&replica->raft, NULL, NULL, replica->self, replica_member(replica, replica->self)->address) != 0)
+        code = kt_error_set(error, KT_NO_MEMORY, "no memory for the raft core");
+    if (code != KT_OK) {
+        for (size_t i = 0; i < replica->member_count; i++)
+            kt_free(replica->members[i].address);
+        kt_free(replica);
+        return code;
+    }
+    raft_seed(&replica->raft, (unsigned)kt_random_next(&replica->random));
+    raft_set_election_timeout(&replica->raft, replica->election_ms);
+    raft_set_heartbeat_timeout(&replica->raft, replica->heartbeat_ms);
+    raft_set_pre_vote(&replica->raft, true);
+    raft_set_max_inflight_entries(&replica->raft, REPLICA_INFLIGHT_ENTRIES);
+    code = start_core(replica, options, error);
+    if (code != KT_OK) {
+        kt_replica_free(replica);
+        return code;
+    }
+    *out = replica;
+    return KT_OK;
+}
+
+void kt_replica_free(struct kt_replica *replica)
+{
+    struct held_frame *held;
+
+    if (replica == NULL)
+        return;
+    replica_propose_release(replica);
+    replica_read_release(replica);
+    while ((held = kt_list_first(&replica->held, struct held_frame, link)) != NULL) {
+        kt_list_remove(&held->link);
+        kt_buf_release(&held->frame);
+        kt_free(held);
+    }
+    replica_log_release(replica);
+    raft_close(&replica->raft, NULL);
+    for (size_t i = 0; i < replica->member_count; i++)
+        kt_free(replica->members[i].address);
+    kt_free(replica);
+}
+
+/* ---- Events ---- */
+
+static void fail_step(struct kt_replica *replica, const char *what, int rv)
+{
+    if (rv != 0 && !replica->dead)
+        replica_fatal(replica, KT_INTERNAL, "%s: %s", what, raft_strerror(rv));
+}
+
+void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
+{
+    if (now_ms > replica->now)
+        replica->now = now_ms;
+    if (replica->dead)
+        return;
+    if (replica->now >= raft_timeout(&replica->raft)) {
+        struct raft_event event = {.type = RAFT_TIMEOUT};
+        fail_step(replica, "timeout", replica_step(replica, &event));
+    }
+    replica_streams_tick(replica);
+    if (replica->now >= replica->swept_ms + REPLICA_SWEEP_MS) {
+        replica->swept_ms = replica->now;
+        replica_proposals_sweep(replica);
+        replica_reads_sweep(replica);
+        if (replica->full)
+            kt_replica_resign(replica);
+    }
+}
+
+kt_time_ms kt_replica_deadline(const struct kt_replica *replica)
+{
+    kt_time_ms deadline = raft_timeout(&replica->raft);
+
+    if (replica->proposal_count > 0 || replica->read_count > 0 || replica->full)
+        deadline = KT_MIN(deadline, replica->swept_ms + REPLICA_SWEEP_MS);
+    return deadline;
+}
+
+static void receive_raft(struct kt_replica *replica, struct member *member, struct kt_reader *reader)
+{
+    struct raft_event event = {.type = RAFT_RECEIVE};
+    struct raft_message message;
+    struct kt_entry *entries;
+    size_t count;
+    int rv;
+
+    if (kt_frame_read_raft(reader, &message, &entries) != KT_OK) {
+        kt_warn("replica", "malformed raft message from node %llu", (unsigned long long)member->id);
+        return;
+    }
+    message.server_id = member->id;
+    message.server_address = member->address;
+    if (message.type == RAFT_REQUEST_VOTE)
+        message.request_vote.candidate_id = member->id;
+    count = message.type == RAFT_APPEND_ENTRIES ? message.append_entries.n_entries : 0;
+    if (count > 0) {
+        /* The core looks at terms, types and configurations; the batch is a token that it frees or gives back. */
+        struct raft_entry *shadows = kt_zalloc(count * sizeof *shadows);
+        void *batch = raft_malloc(1);
+        KT_CHECK(batch != NULL);
+        for (size_t i = 0; i < count; i++) {
+            shadows[i].term = entries[i].term;
+            shadows[i].type = (enum raft_entry_type)entries[i].type;
+            shadows[i].buf.base = (void *)(uintptr_t)entries[i].data.data;
+            shadows[i].buf.len = entries[i].data.len;
+            shadows[i].batch = batch;
+        }
+        message.append_entries.entries = shadows;
+        replica->incoming = entries;
+        replica->incoming_first = entries[0].index;
+        replica->incoming_count = count;
+    }
+    event.receive.message = &message;
+    rv = replica_step(replica, &event);
+    replica->incoming = NULL;
+    if (count > 0) {
+        kt_free(message.append_entries.entries);
+        kt_entries_free(entries, count);
+    }
+    fail_step(replica, "receiving a message", rv);
+    if (message.type == RAFT_APPEND_ENTRIES_RESULT && replica_leads(replica))
+        replica_stream_acknowledged(replica, member, &message.append_entries_result);
+}
+
+void kt_replica_received(struct kt_replica *replica, kt_node_id from, struct kt_slice frame)
+{
+    struct member *member = replica_member(replica, from);
+    struct kt_reader reader;
+
+    if (member == NULL || replica->dead)
+        return;
+    kt_reader_init(&reader, frame);
+    switch (kt_read_u8(&reader)) {
+    case KT_FRAME_RAFT:
+        receive_raft(replica, member, &reader);
+        break;
+    case KT_FRAME_FORWARD:
+        replica_forward_received(replica, from, &reader);
+        break;
+    case KT_FRAME_REPLY:
+        replica_reply_received(replica, &reader);
+        break;
+    case KT_FRAME_PROBE:
+        replica_probe_received(replica, from, &reader);
+        break;
+    case KT_FRAME_PROBE_YES:
+        replica_probe_yes_received(replica, from, &reader);
+        break;
+    case KT_FRAME_READ:
+        replica_read_received(replica, from, &reader);
+        break;
+    case KT_FRAME_READ_INDEX:
+        replica_read_index_received(replica, from, &reader);
+        break;
+    default:
+        kt_warn("replica", "unknown frame from node %llu", (unsigned long long)from);
+    }
+}
+
+void kt_replica_connected(struct kt_replica *replica, kt_node_id peer)
+{
+    struct member *member = replica_member(replica, peer);
+
+    if (member == NULL || replica->dead)
+        return;
+    member->connected = true;
+    replica_stream_reset(replica, member);
+    if (peer == replica->leader) {
+        replica_proposals_resend(replica);
+        replica_reads_restart(replica);
+    }
+}
+
+/*
+ * A leader whose connection closes is most likely gone: its followers forget it, which lets them vote, and begin a pre-vote
+ * soon instead of after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
+ */
+static void suspect_leader(struct kt_replica *replica)
+{
+    struct raft *raft = &replica->raft;
+    unsigned pause = 1 + (unsigned)kt_random_below(&replica->random, CLOSED_PAUSE_MS);
+
+    raft->follower_state.current_leader.id = 0;
+    raft_free(raft->follower_state.current_leader.address);
+    raft->follower_state.current_leader.address = NULL;
+    if (replica->now > raft->follower_state.randomized_election_timeout)
+        raft->election_timer_start = replica->now + pause - raft->follower_state.randomized_election_timeout;
+    replica->leader = 0;
+    replica_reads_restart(replica);
+    replica_proposals_resend(replica);
+    replica->host.changed(replica->host.data);
+}
+
+void kt_replica_disconnected(struct kt_replica *replica, kt_node_id peer)
+{
+    struct member *member = replica_member(replica, peer);
+
+    if (member == NULL || replica->dead)
+        return;
+    member->connected = false;
+    replica_stream_reset(replica, member);
+    if (replica->raft.state == RAFT_FOLLOWER && replica->raft.follower_state.current_leader.id == peer)
+        suspect_leader(replica);
+}
+
+void kt_replica_persisted(struct kt_replica *replica, struct kt_log_write *write)
+{
+    struct log_write *mine = KT_CONTAINER(write, struct log_write, write);
+    struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
+    kt_index last = 0;
+
+    if (write->votes)
+        replica->votes_done++;
+    /* Entries that were replaced meanwhile are not what is now in the log: they end the run. */
+    for (size_t i = 0; i < write->count; i++) {
+        kt_index index = write->entries[i].index;
+        const struct window *window = &replica->window;
+        if (index < window->first || index >= window->next ||
+            window->slots[index & (window->cap - 1)].write != mine->number)
+            break;
+        last = index;
+    }
+    for (size_t i = 0; i < write->count; i++)
+        kt_chunk_drop(write->entries[i].chunk);
+    kt_free(mine);
+    if (replica->dead)
+        return;
+    send_held(replica);
+    if (last > replica->raft.last_stored) {
+        event.persisted_entries.index = last;
+        fail_step(replica, "entries are durable", replica_step(replica, &event));
+    }
+}
+
+void kt_replica_fetched(struct kt_replica *replica, struct kt_log_read *read)
+{
+    struct stream_fetch *fetch = KT_CONTAINER(read, struct stream_fetch, read);
+
+    if (read->code != KT_OK && read->code != KT_NOT_FOUND)
+        replica_fatal(replica, read->code, "reading the log at entry %llu: %s", (unsigned long long)read->first,
+                      kt_code_text(read->code));
+    if (fetch->for_apply)
+        replica_apply_fetched(replica, fetch);
+    else
+        replica_stream_fetched(replica, fetch);
+    for (size_t i = 0; i < read->count; i++)
+        kt_chunk_drop(read->entries[i].chunk);
+    kt_free(fetch);
+}
+
+void kt_replica_applied(struct kt_replica *replica, struct kt_apply_batch *batch)
+{
+    replica->batches--;
+    for (size_t i = 0; i < batch->count; i++) {
+        struct kt_apply_item *item = &batch->items[i];
+        replica->applied = item->entry.index;
+        if (item->wanted && !replica->dead) {
+            item->reply.term = item->entry.term;
+            replica_ticket_answer(replica, item->entry.index, &item->reply);
+        }
+        kt_reply_release(&item->reply);
+        kt_chunk_drop(item->entry.chunk);
+    }
+    kt_free(batch->items);
+    kt_free(batch);
+}
+
+void kt_replica_visible(struct kt_replica *replica, kt_index index)
+{
+    if (index > replica->visible)
+        replica->visible = index;
+    if (!replica->dead)
+        replica_reads_visible(replica);
+}
+
+/* An entry of the own term, so that everything before it is known to be committed once it is. */
+static void submit_barrier(struct kt_replica *replica)
+{
+    struct raft_event event = {.type = RAFT_SUBMIT};
+    struct raft_entry entry = {.term = replica->raft.current_term, .type = RAFT_BARRIER};
+    struct kt_entry mine = {
+        .index = replica->window.next, .term = replica->raft.current_term, .type = KT_ENTRY_BARRIER};
+
+    entry.batch = raft_malloc(1);
+    KT_CHECK(entry.batch != NULL);
+    event.submit.entries = &entry;
+    event.submit.n = 1;
+    replica->incoming = &mine;
+    replica->incoming_first = mine.index;
+    replica->incoming_count = 1;
+    if (replica_step(replica, &event) == 0) {
+        replica->barrier_needed = false;
+        replica->barrier = mine.index;
+        replica->tickets_first = replica->tickets_next = mine.index + 1;
+    } else {
+        raft_free(entry.batch);
+    }
+    replica->incoming = NULL;
+}
+
+void kt_replica_flush(struct kt_replica *replica)
+{
+    if (replica->dead)
+        return;
+    if (replica_leads(replica) && replica->barrier_needed)
+        submit_barrier(replica);
+    replica_propose_flush(replica);
+    replica_reads_flush(replica);
+    if (!replica->dead)
+        replica_hand_over(replica);
+}
+
+void kt_replica_disk_full(struct kt_replica *replica, bool full)
+{
+    replica->full = full;
+}
+
+void kt_replica_resign(struct kt_replica *replica)
+{
+    struct raft_event event = {.type = RAFT_TRANSFER};
+    kt_index best = 0;
+
+    if (replica->dead || !replica_leads(replica) || raft_transferee(&replica->raft) != 0)
+        return;
+    for (size_t i = 0; i < replica->member_count; i++) {
+        const struct member *member = &replica->members[i];
+        raft_index match;
+        if (member->id == replica->self || !member->connected ||
+            raft_match_index(&replica->raft, member->id, &match) != 0)
+            continue;
+        if (event.transfer.server_id == 0 || match > best) {
+            best = match;
+            event.transfer.server_id = member->id;
+        }
+    }
+    if (event.transfer.server_id != 0)
+        (void)replica_step(replica, &event);
+}
+
+void kt_replica_status(const struct kt_replica *replica, struct kt_replica_status *status)
+{
+    memset(status, 0, sizeof *status);
+    status->self = replica->self;
+    status->leader = replica->leader;
+    status->role = replica->raft.state == RAFT_LEADER      ? KT_LEADER
+                   : replica->raft.state == RAFT_CANDIDATE ? KT_CANDIDATE
+                                                           : KT_FOLLOWER;
+    status->serving = replica_serves(replica);
+    status->term = replica->raft.current_term;
+    status->first = replica->first;
+    status->last = raft_last_index((struct raft *)(uintptr_t)&replica->raft);
+    status->durable = replica->raft.last_stored;
+    status->commit = replica->raft.commit_index;
+    status->applied = replica->applied;
+    status->visible = replica->visible;
+    status->proposals = replica->proposal_count;
+    status->reads = replica->read_count;
+    status->elections = replica->elections;
+    status->peer_count = replica->member_count;
+    for (size_t i = 0; i < replica->member_count; i++) {
+        const struct member *member = &replica->members[i];
+        raft_index match = 0;
+        status->peers[i].id = member->id;
+        status->peers[i].address = member->address;
+        status->peers[i].voter = true;
+        status->peers[i].connected = member->connected;
+        if (raft_match_index(&replica->raft, member->id, &match) == 0)
+            status->peers[i].match = match;
+    }
+}

@@ -1,0 +1,246 @@
+/* The inside of the replica, shared by replica*.c. Everything here runs where the host calls the replica. */
+#ifndef KT_CLUSTER_NODE_REPLICA_INTERNAL_H
+#define KT_CLUSTER_NODE_REPLICA_INTERNAL_H
+
+#include <raft.h>
+
+#include "base/random.h"
+#include "cluster/node/peer_frame.h"
+#include "cluster/node/replica.h"
+
+_Static_assert(RAFT_VERSION_NUMBER == 2201, "the driver is written against the core of libraft 0.22.1");
+
+/* Ceilings, each with its reason. */
+#define REPLICA_MEMBERS_MAX 16
+/* Entries kept in memory for followers that are a little behind and for the applier; what is not durable is always kept. */
+#define REPLICA_WINDOW_BYTES (32u << 20)
+/* Entries on the way to one follower and not acknowledged: covers the bandwidth of a fast link times its delay. */
+#define REPLICA_STREAM_BYTES (8u << 20)
+/* Entries in one AppendEntries frame: large enough to amortise a frame, small enough to keep heartbeats flowing. */
+#define REPLICA_FRAME_BYTES   (1u << 20)
+#define REPLICA_FRAME_ENTRIES 4096u
+/* The core's own window; the byte window above is the one that binds for large entries. */
+#define REPLICA_INFLIGHT_ENTRIES 65536u
+/* Requests of this node that wait for their result: beyond it the client is told to try again. */
+#define REPLICA_PROPOSALS_MAX  65536u
+#define REPLICA_PROPOSAL_BYTES (256u << 20)
+/* What other nodes forwarded and is not yet in the log; they send no more than their own share, so this is a last resort. */
+#define REPLICA_INTAKE_BYTES (512u << 20)
+/* Entries with the applier: enough to keep it busy while the next are gathered. */
+#define REPLICA_APPLY_BATCHES 4u
+#define REPLICA_APPLY_BYTES   (1u << 20)
+#define REPLICA_APPLY_ENTRIES 1024u
+/* Read rounds under way: a new one may start before the last is confirmed, so that a read waits one round trip, not two. */
+#define REPLICA_ROUNDS 8u
+/* After so long without an answer from the leader a forwarded request is sent again; its record makes that safe. */
+#define REPLICA_RESEND_MS 1000u
+/* Deadlines are looked at this often while anything waits. */
+#define REPLICA_SWEEP_MS 20u
+
+/* Entries in memory, consecutive. */
+struct window_slot {
+    struct kt_entry entry;
+    uint64_t write; /* number of the log write that carries it */
+};
+
+struct window {
+    struct window_slot *slots; /* ring; cap is a power of two */
+    size_t cap;
+    kt_index first, next; /* [first, next) are here */
+    size_t bytes;
+};
+
+/* A log write under way; the public part is what the host sees. */
+struct log_write {
+    struct kt_log_write write;
+    uint64_t number;
+    struct kt_entry entries[];
+};
+
+/* A frame that waits for a vote to become durable. */
+struct held_frame {
+    struct kt_list link;
+    kt_node_id to;
+    uint64_t after; /* vote number */
+    struct kt_buf frame;
+};
+
+/* What this leader sends one follower: entries [next, end) are still to be sent; see replica_stream.c. */
+struct stream {
+    kt_index start; /* where the stream began, and the term of the entry before */
+    kt_term start_term;
+    kt_index next, end;
+    kt_term prev_term;   /* of entry next - 1 */
+    size_t flight_bytes; /* sent and not acknowledged */
+    struct {
+        kt_index last;
+        size_t bytes;
+    } flight[256];
+    unsigned flight_head, flight_count;
+    bool fetching;       /* a read of the log for this stream is with the host */
+    uint64_t epoch;      /* counts restarts: a fetch of an earlier one is thrown away */
+    kt_time_ms moved_ms; /* last time something was acknowledged or the stream restarted */
+};
+
+struct member {
+    kt_node_id id;
+    char *address;
+    bool connected;
+    struct stream stream;
+};
+
+struct stream_fetch {
+    struct kt_log_read read;
+    bool for_apply;
+    size_t member;
+    uint64_t epoch;
+    kt_term term;
+};
+
+/* Who waits for the entry at an index that this leader appended in its term. */
+struct ticket {
+    kt_node_id peer; /* 0: a proposal of this node */
+    uint64_t origin;
+    uint64_t sequence; /* 0: nobody */
+};
+
+/* An operation that another node forwarded. */
+struct forwarded {
+    struct kt_list link;
+    kt_node_id peer;
+    size_t len;
+    uint8_t op[];
+};
+
+/* Who asked for a read index: this node's reads of that number, or another node. */
+struct round_asker {
+    kt_node_id peer; /* 0: this node */
+    uint64_t number;
+};
+
+struct round {
+    uint64_t number;
+    kt_index index;
+    kt_time_ms sent_ms;
+    uint32_t yes; /* bit per member */
+    struct round_asker *askers;
+    size_t asker_count;
+};
+
+struct kt_replica {
+    struct raft raft;
+    struct kt_replica_host host;
+    kt_node_id self;
+    struct member members[REPLICA_MEMBERS_MAX];
+    size_t member_count;
+    unsigned election_ms, heartbeat_ms;
+    struct kt_random random;
+    kt_time_ms now;
+    bool dead; /* the host was told of a fatal failure: nothing is done any more */
+
+    /* What is known of the role, as last looked at. */
+    unsigned short role;
+    kt_term term;
+    kt_node_id leader;
+    kt_index barrier;    /* leader: the first index of its own term */
+    bool full;           /* the disk below the log is: nothing new is taken, leadership goes elsewhere */
+    bool barrier_needed; /* leader without an entry of its own term yet */
+    uint64_t elections;
+
+    /* Log. */
+    struct window window;
+    uint64_t write_number;
+    uint64_t votes_issued, votes_done;
+    struct kt_list held;
+    const struct kt_entry *incoming; /* entries of the event being stepped, from index incoming_first */
+    kt_index incoming_first;
+    size_t incoming_count;
+    kt_index first; /* first entry in the log */
+
+    /* Applier. */
+    kt_index handed; /* last entry given to the applier */
+    kt_index applied, visible;
+    unsigned batches;
+    bool apply_fetching;
+
+    /* Proposals of this node, oldest first; those from unsent on are with no leader. */
+    uint64_t origin, sequence;
+    struct kt_list proposals;
+    size_t proposal_count, proposal_bytes;
+    kt_time_ms resend_ms; /* last time the leader answered or was sent anything again */
+    kt_time_ms swept_ms;
+    kt_time_ms stamped_ms; /* last time put on an operation */
+    struct kt_list intake; /* struct forwarded */
+    size_t intake_bytes;
+    struct ticket *tickets; /* ring by index: [tickets_first, tickets_next) */
+    size_t tickets_cap;
+    kt_index tickets_first, tickets_next;
+
+    /* Reads. */
+    struct kt_list reads_waiting; /* for a round or a request to the leader to begin */
+    struct kt_list reads_asked;   /* number tells which */
+    struct kt_list reads_unseen;  /* know their index, wait until it is visible; by index */
+    size_t read_count;
+    uint64_t ask_number;
+    kt_time_ms asked_ms; /* last time a request went to the leader */
+    struct round rounds[REPLICA_ROUNDS];
+    unsigned round_count;
+    uint64_t round_number;
+    struct round_asker *askers; /* other nodes that wait for the next round */
+    size_t asker_count, asker_cap;
+};
+
+/* replica.c */
+struct member *replica_member(struct kt_replica *replica, kt_node_id id);
+/* One step of the core and all it asks for. A code of the core, 0 if it went well. */
+int replica_step(struct kt_replica *replica, struct raft_event *event);
+void replica_fatal(struct kt_replica *replica, enum kt_code code, const char *format, ...) KT_PRINTF(3, 4);
+/* Through the host, or held until the votes before it are durable. false: dropped. */
+bool replica_send(struct kt_replica *replica, kt_node_id to, struct kt_buf *frame);
+bool replica_leads(const struct kt_replica *replica);
+/* Leads, its own term's entry is committed, and no transfer is under way: it may answer what needs certainty. */
+bool replica_serves(const struct kt_replica *replica);
+
+/* replica_log.c */
+const struct kt_entry *replica_entry(const struct kt_replica *replica, kt_index index);
+/* Puts the entries of an update into the window and gives them to the host, with the vote if there is one. */
+void replica_persist(struct kt_replica *replica, const struct raft_update *update);
+void replica_hand_over(struct kt_replica *replica);
+void replica_apply_fetched(struct kt_replica *replica, struct stream_fetch *fetch);
+void replica_log_release(struct kt_replica *replica);
+
+/* replica_stream.c */
+void replica_streams_reset(struct kt_replica *replica);
+void replica_stream_reset(struct kt_replica *replica, struct member *member);
+/* The core wants entries sent, or a heartbeat. */
+void replica_stream_want(struct kt_replica *replica, struct member *member, const struct raft_append_entries *fields);
+void replica_stream_acknowledged(struct kt_replica *replica, struct member *member,
+                                 const struct raft_append_entries_result *result);
+void replica_stream_fetched(struct kt_replica *replica, struct stream_fetch *fetch);
+void replica_streams_tick(struct kt_replica *replica);
+
+/* replica_propose.c */
+void replica_propose_flush(struct kt_replica *replica);
+void replica_forward_received(struct kt_replica *replica, kt_node_id from, struct kt_reader *reader);
+void replica_reply_received(struct kt_replica *replica, struct kt_reader *reader);
+/* The leader or its term changed, or the way to it broke: what it has must be sent again. */
+void replica_proposals_resend(struct kt_replica *replica);
+void replica_tickets_clear(struct kt_replica *replica);
+bool replica_ticket_wanted(const struct kt_replica *replica, kt_index index);
+void replica_ticket_answer(struct kt_replica *replica, kt_index index, struct kt_reply *reply);
+void replica_proposals_sweep(struct kt_replica *replica);
+void replica_propose_release(struct kt_replica *replica);
+
+/* replica_read.c */
+void replica_reads_flush(struct kt_replica *replica);
+void replica_probe_received(struct kt_replica *replica, kt_node_id from, struct kt_reader *reader);
+void replica_probe_yes_received(struct kt_replica *replica, kt_node_id from, struct kt_reader *reader);
+void replica_read_received(struct kt_replica *replica, kt_node_id from, struct kt_reader *reader);
+void replica_read_index_received(struct kt_replica *replica, kt_node_id from, struct kt_reader *reader);
+/* Rounds are void: their reads wait again. */
+void replica_reads_restart(struct kt_replica *replica);
+void replica_reads_visible(struct kt_replica *replica);
+void replica_reads_sweep(struct kt_replica *replica);
+void replica_read_release(struct kt_replica *replica);
+
+#endif
