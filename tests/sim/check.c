@@ -452,13 +452,13 @@ void sim_check_answered(struct sim_cluster *cluster, struct kt_slice bytes, cons
     kt_index index = reply->offset;
     check->acked = KT_MAX(check->acked, index);
     if (index == 0 || index > check->committed_count || !check->committed[index - 1].applied) {
-        sim_fail(&cluster->world, "a write was acknowledged at %llu, which nobody has applied", (unsigned long long)index);
+        sim_fail(&cluster->world, "a write was acknowledged at %llu, which nobody has applied",
+                 (unsigned long long)index);
         return;
     }
     const struct sim_committed *known = &check->committed[index - 1];
     if (!check->outside_only && (known->origin != op.origin || known->sequence != op.sequence || !known->effect))
-        sim_fail(&cluster->world,
-                 "request %llx/%llu was acknowledged at %llu, where the log has request %llx/%llu%s",
+        sim_fail(&cluster->world, "request %llx/%llu was acknowledged at %llu, where the log has request %llx/%llu%s",
                  (unsigned long long)op.origin, (unsigned long long)op.sequence, (unsigned long long)index,
                  (unsigned long long)known->origin, (unsigned long long)known->sequence,
                  known->effect ? "" : " without effect");
@@ -479,8 +479,8 @@ void sim_check_converged(struct sim_cluster *cluster)
         struct kt_state_position other = kt_state_applied(cluster->nodes[i].state);
         if (other.index != first.index || other.hash != first.hash)
             sim_fail(&cluster->world, "at rest node %u stands at %llu with %016llx, node 1 at %llu with %016llx", i + 1,
-                     (unsigned long long)other.index, (unsigned long long)other.hash,
-                     (unsigned long long)first.index, (unsigned long long)first.hash);
+                     (unsigned long long)other.index, (unsigned long long)other.hash, (unsigned long long)first.index,
+                     (unsigned long long)first.hash);
     }
     if (first.index < cluster->check.commit_max)
         sim_fail(&cluster->world, "at rest the nodes stand at %llu, committed was %llu",

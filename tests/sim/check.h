@@ -49,15 +49,15 @@ struct sim_pending {
 
 /* One node's books. They outlive its processes. */
 struct sim_books {
-    struct sim_log seen;    /* what the replica handed to the log: its memory */
-    struct sim_log durable; /* what was synced */
+    struct sim_log seen;         /* what the replica handed to the log: its memory */
+    struct sim_log durable;      /* what was synced */
     struct sim_pending *pending; /* handed over, not synced */
     size_t pending_count, pending_cap;
-    kt_term voted_term;     /* durable */
+    kt_term voted_term; /* durable */
     kt_node_id vote;
-    kt_term voting_term;    /* being written; 0: none */
+    kt_term voting_term; /* being written; 0: none */
     kt_node_id voting;
-    kt_term term;           /* highest seen in this life */
+    kt_term term; /* highest seen in this life */
     kt_index commit;
     kt_index applied;
     bool leads;
@@ -66,11 +66,11 @@ struct sim_books {
 /* One index, for the whole cluster. */
 struct sim_committed {
     struct sim_item item;
-    bool committed;         /* some node says so */
-    bool applied;           /* some node did */
+    bool committed; /* some node says so */
+    bool applied;   /* some node did */
     uint64_t state_hash;
     uint64_t origin, sequence; /* of the operation; 0: none */
-    bool effect;            /* it took effect here, and is not a repetition */
+    bool effect;               /* it took effect here, and is not a repetition */
 };
 
 struct sim_term {
@@ -84,9 +84,9 @@ struct sim_check {
     kt_index commit_max;    /* highest index that a node called committed */
     struct sim_term *terms; /* [term] */
     size_t term_cap;
-    struct kt_map entries;  /* (index, term) -> hash */
-    struct kt_map origins;  /* origin -> last sequence that took effect */
-    kt_index acked;         /* highest index that anybody was told of */
+    struct kt_map entries; /* (index, term) -> hash */
+    struct kt_map origins; /* origin -> last sequence that took effect */
+    kt_index acked;        /* highest index that anybody was told of */
     bool outside_only;
 };
 

@@ -208,9 +208,8 @@ static void op_query(struct sim_event *event)
     kt_time_ms wall = sim_node_wall(node);
     uint64_t value = 0;
     bool found = true;
-    enum kt_code code = op->kind == SIM_COUNT
-                            ? sim_look_counter(node->state, op->history->name, wall, &value, &found)
-                            : sim_look_register(node->state, op->history->name, wall, &value);
+    enum kt_code code = op->kind == SIM_COUNT ? sim_look_counter(node->state, op->history->name, wall, &value, &found)
+                                              : sim_look_register(node->state, op->history->name, wall, &value);
     sim_check_read(node, op->floor);
     if (code != KT_OK)
         sim_fail(&op->cluster->world, "node %u cannot look at %s: %s", op->node + 1, op->history->name,
@@ -255,14 +254,13 @@ static void op_watch(struct sim_event *event)
     struct kt_list *link;
     struct sim_cluster *cluster = event->data;
     struct sim_op *op = NULL;
-    kt_list_each(link, &cluster->clients.ops)
-    {
+    kt_list_each (link, &cluster->clients.ops) {
         op = KT_CONTAINER(link, struct sim_op, link);
         struct sim_node *node = &cluster->nodes[op->node];
         if (!op->submitted || node->life != op->life || node->paused_until > cluster->world.now)
             continue;
-        kt_time_ms deadline = op->kind == SIM_GET || op->kind == SIM_COUNT ? op->read.deadline_ms
-                                                                          : op->proposal.deadline_ms;
+        kt_time_ms deadline =
+            op->kind == SIM_GET || op->kind == SIM_COUNT ? op->read.deadline_ms : op->proposal.deadline_ms;
         if (sim_node_clock(node) > deadline + GRACE_MS) {
             sim_fail(&cluster->world, "a request to node %u (%s) was not answered by its deadline", op->node + 1,
                      op->history ? op->history->name : "machine");

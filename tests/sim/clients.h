@@ -24,11 +24,11 @@ struct sim_op {
     size_t record;
     uint64_t value;
     unsigned node;
-    uint64_t life;               /* of the node when it was sent there */
-    kt_time_ms deadline_ms;      /* from when it reaches the node */
-    kt_index floor;              /* what was acknowledged before it began */
-    bool submitted;              /* the replica has it */
-    bool again;                  /* planted: when its outcome is unknown it is sent as another request */
+    uint64_t life;          /* of the node when it was sent there */
+    kt_time_ms deadline_ms; /* from when it reaches the node */
+    kt_index floor;         /* what was acknowledged before it began */
+    bool submitted;         /* the replica has it */
+    bool again;             /* planted: when its outcome is unknown it is sent as another request */
     struct kt_proposal proposal;
     struct kt_read read;
 };
@@ -37,18 +37,18 @@ struct sim_client {
     struct sim_cluster *cluster;
     unsigned number;
     unsigned node;
-    uint64_t life;          /* of the node it is connected to */
-    unsigned depth;         /* requests under way at most */
+    uint64_t life;  /* of the node it is connected to */
+    unsigned depth; /* requests under way at most */
     unsigned under_way;
-    sim_us pause;           /* between requests, on average */
-    sim_us last_submit;     /* its requests reach the node in order */
+    sim_us pause;       /* between requests, on average */
+    sim_us last_submit; /* its requests reach the node in order */
     bool turn_due;
-    bool machine_put;       /* the machine definition is known to be there */
+    bool machine_put; /* the machine definition is known to be there */
     bool machine_asked;
-    struct sim_history *owned;   /* its register, and its counter */
+    struct sim_history *owned; /* its register, and its counter */
     struct sim_history *counter;
-    bool stopping;          /* nothing new but its last write */
-    bool finished;          /* its last write is acknowledged */
+    bool stopping; /* nothing new but its last write */
+    bool finished; /* its last write is acknowledged */
 };
 
 struct sim_clients {

@@ -21,11 +21,11 @@ enum sim_plant {
 
 struct sim_options {
     uint64_t seed;
-    unsigned nodes;        /* 3 or 5 */
-    unsigned fault_ms;     /* virtual time with faults; then they end and everything must come to rest */
+    unsigned nodes;    /* 3 or 5 */
+    unsigned fault_ms; /* virtual time with faults; then they end and everything must come to rest */
     bool trace;
     enum sim_plant plant;
-    const char *folder;    /* where the nodes' state files go; exists */
+    const char *folder; /* where the nodes' state files go; exists */
 };
 
 struct sim_counts {

@@ -225,10 +225,11 @@ static void scheduled(struct sim_event *event)
     if (!faults->on)
         return;
     /* Half of them hit the leader. */
-    unsigned number = sim_chance(world_of(faults), SIM_FAULTS, 50) ? leader_now(faults)
-                                                                  : (unsigned)dice(faults, 0, nodes - 1);
+    unsigned number =
+        sim_chance(world_of(faults), SIM_FAULTS, 50) ? leader_now(faults) : (unsigned)dice(faults, 0, nodes - 1);
     inject(faults, number);
-    sim_schedule(world_of(faults), 1 + sim_below(world_of(faults), SIM_FAULTS, faults->pause * 2), NULL, scheduled, faults);
+    sim_schedule(world_of(faults), 1 + sim_below(world_of(faults), SIM_FAULTS, faults->pause * 2), NULL, scheduled,
+                 faults);
 }
 
 static void at_role_change(struct sim_event *event)

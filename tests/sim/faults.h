@@ -14,11 +14,11 @@ struct sim_cluster;
 struct sim_faults {
     struct sim_cluster *cluster;
     bool on;
-    sim_us pause;             /* between faults, on average */
-    unsigned bias;            /* percent of role changes that are followed by a fault at once */
+    sim_us pause;  /* between faults, on average */
+    unsigned bias; /* percent of role changes that are followed by a fault at once */
     enum kt_role role[SIM_NODES_MAX];
     bool serving[SIM_NODES_MAX];
-    unsigned weights[12];     /* this run's taste */
+    unsigned weights[12]; /* this run's taste */
 };
 
 void sim_faults_init(struct sim_faults *faults, struct sim_cluster *cluster);

@@ -23,7 +23,7 @@ enum sim_outcome { SIM_PENDING, SIM_DONE, SIM_NOT_DONE, SIM_UNKNOWN };
 /* One operation on an item. */
 struct sim_record {
     bool write;
-    uint64_t value;    /* written, read, or the count that a step made */
+    uint64_t value; /* written, read, or the count that a step made */
     sim_us invoked, returned;
     enum sim_outcome outcome;
 };
@@ -33,10 +33,10 @@ struct sim_history {
     char name[24];
     struct sim_record *records; /* in order of invocation */
     size_t count, cap;
-    uint64_t last;     /* value given to the last write */
-    bool retired;      /* nobody writes it any more */
-    bool created;      /* a counter that is known to exist */
-    bool ready;        /* a counter whose creation was asked for */
+    uint64_t last; /* value given to the last write */
+    bool retired;  /* nobody writes it any more */
+    bool created;  /* a counter that is known to exist */
+    bool ready;    /* a counter whose creation was asked for */
 };
 
 /* Returns the position of the new record. */

@@ -111,9 +111,10 @@ static void add_counts(struct sim_counts *total, const struct sim_counts *counts
 static void print_counts(const struct sim_counts *c, uint64_t seeds, double seconds)
 {
 #define N(field) (unsigned long long)c->field
-    printf("%llu seeds in %.1f s: %llu steps, %llu committed, %llu applied, %llu elections\n", (unsigned long long)seeds,
-           seconds, N(steps), N(commits), N(applied), N(elections));
-    printf("  clients: %llu writes, %llu reads, %llu unknown, %llu refused\n", N(writes), N(reads), N(unknown), N(refused));
+    printf("%llu seeds in %.1f s: %llu steps, %llu committed, %llu applied, %llu elections\n",
+           (unsigned long long)seeds, seconds, N(steps), N(commits), N(applied), N(elections));
+    printf("  clients: %llu writes, %llu reads, %llu unknown, %llu refused\n", N(writes), N(reads), N(unknown),
+           N(refused));
     printf("  faults: %llu crashes (%llu power, %llu with an older state), %llu partitions, %llu broken connections, "
            "%llu pauses, %llu slow and %llu full disks, %llu clock jumps, %llu hand-overs\n",
            N(crashes), N(power_losses), N(restored), N(partitions), N(breaks), N(pauses), N(slow_disks), N(full_disks),
@@ -155,7 +156,8 @@ int main(int argc, char **argv)
         failed = !sim_cluster_run(cluster, &options);
         add_counts(&total, &cluster->counts);
         if (failed)
-            printf("seed %llu failed %s\nrepeat: %s --trace\n", (unsigned long long)seed, cluster->world.failure, command);
+            printf("seed %llu failed %s\nrepeat: %s --trace\n", (unsigned long long)seed, cluster->world.failure,
+                   command);
         if (arguments.repeat && !failed) {
             uint64_t hash = cluster->world.trace_hash;
             sim_cluster_run(cluster, &options);
@@ -165,7 +167,8 @@ int main(int argc, char **argv)
         }
         if (per_seed)
             printf("seed %llu: %llu ms, trace %016llx\n", (unsigned long long)seed,
-                   (unsigned long long)(kt_clock_us() - seed_begun) / 1000, (unsigned long long)cluster->world.trace_hash);
+                   (unsigned long long)(kt_clock_us() - seed_begun) / 1000,
+                   (unsigned long long)cluster->world.trace_hash);
     }
     print_counts(&total, seed - arguments.first, (double)(kt_clock_us() - begun) / 1e6);
     if (arguments.first == arguments.last)

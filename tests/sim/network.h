@@ -28,8 +28,8 @@ struct sim_way {
     sim_us waiting_since; /* when the first of what waits behind a block was to arrive; 0: nothing waits */
     struct sim_frame *frames;
     size_t head, count, cap;
-    bool pumping;         /* an event for the first frame is scheduled */
-    sim_us last_at;       /* arrival of the last frame sent: the next is never earlier */
+    bool pumping;   /* an event for the first frame is scheduled */
+    sim_us last_at; /* arrival of the last frame sent: the next is never earlier */
 };
 
 /* One node's view of its connection to another. */
@@ -42,8 +42,8 @@ struct sim_network {
     struct sim_node *nodes;
     unsigned count;
     struct sim_way ways[SIM_NODES_MAX][SIM_NODES_MAX];
-    struct sim_end ends[SIM_NODES_MAX][SIM_NODES_MAX];     /* [node][peer] */
-    uint64_t connections[SIM_NODES_MAX][SIM_NODES_MAX];    /* [smaller][larger]: number of the connection, 0: none */
+    struct sim_end ends[SIM_NODES_MAX][SIM_NODES_MAX];  /* [node][peer] */
+    uint64_t connections[SIM_NODES_MAX][SIM_NODES_MAX]; /* [smaller][larger]: number of the connection, 0: none */
     uint64_t number;
     sim_us latency_low, latency_high;
     sim_us dead;      /* a connection with data under way and no progress breaks after this */

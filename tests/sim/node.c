@@ -228,6 +228,15 @@ static void writer_sync(struct sim_event *event)
         log_failed(node, "preparing a segment failed", code);
 }
 
+static void full_told(struct sim_event *event)
+{
+    struct sim_node *node = event->node;
+    sim_note(world_of(node), node->id, event->number ? "disk full" : "disk not full", 0, 0, 0);
+    sim_node_enter(node);
+    kt_replica_disk_full(node->replica, event->number != 0);
+    sim_node_turn(node);
+}
+
 /* Everything that waits is written as one group, then synced. */
 static void writer_start(struct sim_event *event)
 {
@@ -257,8 +266,11 @@ static void writer_start(struct sim_event *event)
             return;
         }
     }
+    if (full != node->said_full) {
+        node->said_full = full;
+        sim_schedule(world, sim_below(world, SIM_DISK, 50), node, full_told, NULL)->number = full;
+    }
     if (!node->group.first) {
-        sim_note(world, node->id, "disk full", 0, 0, 0);
         sim_schedule(world, SIM_MS(sim_between(world, SIM_DISK, 20, 100)), node, writer_start, NULL);
         return;
     }
@@ -682,7 +694,7 @@ void sim_node_crash(struct sim_node *node, bool power)
         node->wal = NULL;
     }
     node->dying = false;
-    node->turn_due = node->writer_busy = node->applier_busy = node->commit_due = false;
+    node->turn_due = node->said_full = node->writer_busy = node->applier_busy = node->commit_due = false;
     sim_network_down(&node->cluster->network, node->number, power);
     node->doomed = node->doom_came = false;
     kt_memory_disk_stop_at(node->disk, 0);

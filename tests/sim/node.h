@@ -50,9 +50,10 @@ struct sim_node {
     struct sim_queue group;     /* written, not synced */
     struct sim_queue completed; /* synced, the replica not told yet */
     bool writer_busy;
-    unsigned slow_disk;         /* factor on the latency; 1: none */
+    unsigned slow_disk; /* factor on the latency; 1: none */
     bool disk_full;
-    bool doomed;                /* the disk ends at one of its next changes, and the node with it */
+    bool said_full; /* the replica knows */
+    bool doomed;    /* the disk ends at one of its next changes, and the node with it */
     bool doom_came;
     sim_us sync_low, sync_high;
 
@@ -60,13 +61,13 @@ struct sim_node {
     struct sim_queue fetches;
 
     /* Virtual applier. */
-    struct sim_queue batches;   /* waiting */
-    struct sim_queue applied;   /* done, the replica not told yet */
+    struct sim_queue batches; /* waiting */
+    struct sim_queue applied; /* done, the replica not told yet */
     bool applier_busy;
     kt_index wanted;
     bool commit_due;
     sim_us committed_at;
-    sim_us apply_us;            /* per entry */
+    sim_us apply_us; /* per entry */
 
     /* A copy of the state file as of an earlier commit. */
     uint8_t *saved;

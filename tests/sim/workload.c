@@ -84,7 +84,8 @@ void sim_make_machine(struct kt_state *state, struct kt_buf *op)
         kt_buf_printf(&json, "%s\"%u\"", i ? "," : "", i);
     kt_buf_append_text(&json, "],\"transitions\":[");
     for (unsigned i = 0; i < SIM_RING; i++)
-        kt_buf_printf(&json, "%s{\"from\":\"%u\",\"event\":\"STEP\",\"to\":\"%u\"}", i ? "," : "", i, (i + 1) % SIM_RING);
+        kt_buf_printf(&json, "%s{\"from\":\"%u\",\"event\":\"STEP\",\"to\":\"%u\"}", i ? "," : "", i,
+                      (i + 1) % SIM_RING);
     kt_buf_append_text(&json, "]}}");
     kt_buf_append_u8(&json, 0);
     KT_CHECK(kt_buf_code(&json) == KT_OK);
@@ -168,7 +169,8 @@ enum kt_code sim_look_register(struct kt_state *state, const char *key, kt_time_
     return code == KT_NOT_FOUND ? KT_OK : code;
 }
 
-enum kt_code sim_look_counter(struct kt_state *state, const char *name, kt_time_ms wall_ms, uint64_t *count, bool *found)
+enum kt_code sim_look_counter(struct kt_state *state, const char *name, kt_time_ms wall_ms, uint64_t *count,
+                              bool *found)
 {
     struct kt_arena arena;
     struct kt_reply reply;

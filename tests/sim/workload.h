@@ -21,8 +21,9 @@ void sim_make_step(struct kt_state *state, const char *name, uint64_t number, st
 bool sim_step_count(const struct kt_reply *reply, uint64_t *count);
 
 /* Look at the state as visible now. 0 for what is not there. A failure that is no absence is returned. */
-KT_MUST_USE enum kt_code sim_look_register(struct kt_state *state, const char *key, kt_time_ms wall_ms, uint64_t *value);
-KT_MUST_USE enum kt_code sim_look_counter(struct kt_state *state, const char *name, kt_time_ms wall_ms,
-                                          uint64_t *count, bool *found);
+KT_MUST_USE enum kt_code sim_look_register(struct kt_state *state, const char *key, kt_time_ms wall_ms,
+                                           uint64_t *value);
+KT_MUST_USE enum kt_code sim_look_counter(struct kt_state *state, const char *name, kt_time_ms wall_ms, uint64_t *count,
+                                          bool *found);
 
 #endif
