@@ -97,7 +97,7 @@ void sim_make_counter(struct kt_state *state, const char *name, struct kt_buf *o
 {
     char json[160];
     snprintf(json, sizeof(json), "{\"machine\":\"ring\",\"version\":1,\"instance_id\":\"%s\"}", name);
-    prepare_json(state, "instance.create", json, op);
+    prepare_json(state, "machine.create_instance", json, op);
 }
 
 void sim_make_step(struct kt_state *state, const char *name, uint64_t number, struct kt_buf *op)
@@ -105,7 +105,7 @@ void sim_make_step(struct kt_state *state, const char *name, uint64_t number, st
     char json[160];
     snprintf(json, sizeof(json), "{\"instance_id\":\"%s\",\"event\":\"STEP\",\"payload\":{\"number\":%llu}}", name,
              (unsigned long long)number);
-    prepare_json(state, "instance.apply", json, op);
+    prepare_json(state, "machine.apply_event", json, op);
 }
 
 /* "12" -> 12 */
@@ -179,8 +179,8 @@ enum kt_code sim_look_counter(struct kt_state *state, const char *name, kt_time_
     kt_arena_init(&arena);
     kt_reply_init(&reply);
     snprintf(json, sizeof(json), "{\"instance_id\":\"%s\"}", name);
-    const void *params = params_of("instance.get", json, &arena);
-    enum kt_code code = query(state, "instance.get", params, &arena, wall_ms, &reply);
+    const void *params = params_of("machine.get_instance", json, &arena);
+    enum kt_code code = query(state, "machine.get_instance", params, &arena, wall_ms, &reply);
     *found = code == KT_OK;
     if (code == KT_OK && !ring_state(kt_buf_slice(&reply.body), "state", count))
         code = KT_CORRUPT;
