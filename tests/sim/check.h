@@ -58,9 +58,7 @@ struct sim_books {
     kt_term voting_term; /* being written; 0: none */
     kt_node_id voting;
     kt_term term; /* highest seen in this life */
-    kt_index commit;
-    kt_index applied;
-    bool leads;
+    kt_index commit;        /* called committed in this life, and judged */
 };
 
 /* One index, for the whole cluster. */

@@ -609,6 +609,7 @@ void sim_node_boot(struct sim_node *node)
     if (!boot_log(node, members, &found) || !boot_state(node))
         return;
     struct kt_state_position position = kt_state_applied(node->state);
+    node->boot_applied = position.index;
     if (node->cluster->options.plant == SIM_PLANT_LOST_VOTE)
         found.vote = 0;
     struct kt_replica_options options = {
