@@ -57,8 +57,8 @@ struct sim_books {
     kt_node_id vote;
     kt_term voting_term; /* being written; 0: none */
     kt_node_id voting;
-    kt_term term; /* highest seen in this life */
-    kt_index commit;        /* called committed in this life, and judged */
+    kt_term term;    /* highest seen in this life */
+    kt_index commit; /* called committed in this life, and judged */
 };
 
 /* One index, for the whole cluster. */

@@ -119,10 +119,11 @@ static void op_end(struct sim_op *op, enum sim_outcome outcome, uint64_t value)
 {
     struct sim_client *client = op->client;
     struct sim_world *world = world_of(client);
-    if (op->again && outcome == SIM_UNKNOWN) {
+    unsigned other = (op->node + 1) % client->cluster->options.nodes;
+    if (op->again && outcome == SIM_UNKNOWN && client->cluster->nodes[other].up) {
         /* Planted: sent once more as a new request, and the client none the wiser. */
         op->again = false;
-        op->node = (op->node + 1) % client->cluster->options.nodes;
+        op->node = other;
         kt_reply_release(&op->proposal.reply);
         kt_reply_init(&op->proposal.reply);
         op_start(op);

@@ -64,7 +64,7 @@ struct sim_node {
     struct sim_queue batches; /* waiting */
     struct sim_queue applied; /* done, the replica not told yet */
     bool applier_busy;
-    kt_index boot_applied;      /* where the state stood at the last boot */
+    kt_index boot_applied; /* where the state stood at the last boot */
     kt_index wanted;
     bool commit_due;
     sim_us committed_at;
