@@ -139,7 +139,8 @@ void sim_check_synced(struct sim_node *node)
         done++;
     }
     books->pending_count -= done;
-    memmove(books->pending, books->pending + done, books->pending_count * sizeof(*books->pending));
+    if (books->pending_count > 0)
+        memmove(books->pending, books->pending + done, books->pending_count * sizeof(*books->pending));
 }
 
 void sim_check_voting(struct sim_node *node, kt_term term, kt_node_id vote)

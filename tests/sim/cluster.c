@@ -70,6 +70,8 @@ static void run_phases(struct sim_cluster *cluster)
     sim_clients_start(&cluster->clients);
     sim_faults_start(&cluster->faults);
     run_for(cluster, cluster->options.fault_ms);
+    if (cluster->world.failed)
+        return;
     sim_faults_end(&cluster->faults);
     run_until(cluster, all_up, 5000, "nodes are not up");
     run_for(cluster, 500);

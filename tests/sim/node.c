@@ -528,8 +528,7 @@ static void remove_state(const struct sim_node *node)
 
 void sim_node_release(struct sim_node *node)
 {
-    if (node->up)
-        sim_node_crash(node, false);
+    sim_node_crash(node, false);
     remove_state(node);
     kt_memory_disk_free(node->disk);
     kt_free(node->saved);
