@@ -32,7 +32,10 @@ enum kt_code kt_reply_fail_error(struct kt_reply *reply, const struct kt_error *
 void kt_reply_move(struct kt_reply *target, struct kt_reply *source);
 
 void kt_reply_encode(const struct kt_reply *reply, struct kt_buf *out);
-/* Total: KT_CORRUPT for anything kt_reply_encode did not write. Copies the body. */
+/*
+ * Into an initialised reply, which is emptied first. Total: KT_CORRUPT for anything kt_reply_encode did not write;
+ * KT_NO_MEMORY. Copies the body.
+ */
 KT_MUST_USE enum kt_code kt_reply_decode(struct kt_slice bytes, struct kt_reply *reply);
 
 #endif

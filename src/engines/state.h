@@ -2,9 +2,9 @@
  * The replicated state: store, engines, the sessions that make requests exactly-once, and the position in the log, all in
  * one transaction. The applier (cluster/node/applier.h) and the simulator drive it; queries look through kt_state_read.
  *
- * Keyspace "meta": "position" -> {index, term, time_ms, hash}. Keyspace "session": origin -> {done_below, last time},
- * origin|sequence -> encoded reply. Sessions unused for an hour of replicated time go away with the next operation
- * that finds them (bounded work per operation).
+ * Keyspace "meta": "position" -> {index, term, time_ms, hash}, "format" -> version of this layout. The sessions' keyspaces
+ * are described in sessions.h: sessions unused for an hour of replicated time go away, a bounded piece with each operation
+ * that finds them.
  *
  * Invariants: 1. position, data and session records of an entry are in one commit. 2. An entry at or below the position
  * is never applied again. 3. The time given to engines never decreases.
@@ -45,7 +45,11 @@ struct kt_state_position kt_state_applied(const struct kt_state *state);
  */
 KT_MUST_USE enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term, struct kt_slice entry,
                                         struct kt_reply *reply, struct kt_error *error);
-/* Commits what was applied since the last commit; nothing to do is KT_OK. */
+/*
+ * Commits what was applied since the last commit; nothing to do is KT_OK. After a failure, as after a failure of
+ * kt_state_apply, the state is again what the last successful commit left: entries from its position on can be applied
+ * again.
+ */
 KT_MUST_USE enum kt_code kt_state_commit(struct kt_state *state);
 /* Any thread: the index up to which read transactions that begin now can see. */
 kt_index kt_state_visible(const struct kt_state *state);
@@ -53,7 +57,10 @@ kt_index kt_state_visible(const struct kt_state *state);
 /* The position stored in a read transaction. */
 KT_MUST_USE enum kt_code kt_state_position_of(struct kt_state *state, struct kt_txn *txn,
                                               struct kt_state_position *position);
-/* One round of the engines' background work: the next engine's tick, in turn; op may stay empty. Any thread. */
+/*
+ * One round of the engines' background work: asks the engines in turn, beginning behind the one that had something last,
+ * until one has something to propose; op may stay empty. Any thread.
+ */
 KT_MUST_USE enum kt_code kt_state_tick(struct kt_state *state, kt_time_ms wall_ms, struct kt_buf *op);
 /* Names and counts of an operation for people: "machine.put machine=\"door\" version=1". Total. */
 void kt_op_describe(struct kt_slice entry, struct kt_buf *out);

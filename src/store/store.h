@@ -46,7 +46,10 @@ void kt_store_usage(struct kt_store *store, uint64_t *used_bytes, uint64_t *file
 
 /* The only write transaction; the applier's thread. */
 KT_MUST_USE enum kt_code kt_txn_begin_write(struct kt_store *store, struct kt_txn **txn);
-/* A read transaction; belongs to the calling thread until ended. Transactions are recycled, so this is cheap. */
+/*
+ * A read transaction; belongs to the calling thread until ended. Transactions are recycled, so this is cheap. KT_BUSY when
+ * more are open than the store has room for (store.c), KT_IO_FAILED, KT_NO_MEMORY.
+ */
 KT_MUST_USE enum kt_code kt_txn_begin_read(struct kt_store *store, struct kt_txn **txn);
 /* Ends a write transaction and keeps its writes. A failure is KT_IO_FAILED or KT_DISK_FULL: nothing was kept. */
 KT_MUST_USE enum kt_code kt_txn_commit(struct kt_txn *txn);
@@ -63,7 +66,10 @@ void kt_txn_nest_undo(struct kt_txn *txn);
 
 /* KT_OK or KT_NOT_FOUND; failures of the environment are KT_IO_FAILED and KT_CORRUPT. */
 KT_MUST_USE enum kt_code kt_txn_get(struct kt_txn *txn, kt_space space, struct kt_slice key, struct kt_slice *value);
-/* Keys are 1..KT_STORE_KEY_MAX bytes, checked. */
+/*
+ * Keys are 1..KT_STORE_KEY_MAX bytes, checked. Neither key nor value may be borrowed from this transaction: the write may
+ * move them. After a failure of a write only kt_txn_abort makes sense.
+ */
 KT_MUST_USE enum kt_code kt_txn_put(struct kt_txn *txn, kt_space space, struct kt_slice key, struct kt_slice value);
 /* KT_OK also when there is no such key. */
 KT_MUST_USE enum kt_code kt_txn_delete(struct kt_txn *txn, kt_space space, struct kt_slice key);
@@ -77,7 +83,10 @@ KT_MUST_USE enum kt_code kt_txn_count(struct kt_txn *txn, kt_space space, uint64
 uint64_t kt_txn_hash(const struct kt_txn *txn);
 void kt_txn_hash_set(struct kt_txn *txn, uint64_t hash);
 
-/* Cursors walk a keyspace in bytewise key order. They die before their transaction. */
+/*
+ * Cursors walk a keyspace in bytewise key order. They are closed before their transaction ends. After a write to the
+ * keyspace a cursor must seek again before it goes on.
+ */
 KT_MUST_USE enum kt_code kt_cursor_open(struct kt_txn *txn, kt_space space, struct kt_cursor **cursor);
 void kt_cursor_close(struct kt_cursor *cursor);
 /* The first entry with key >= from (an empty from: the very first). KT_NOT_FOUND at the end. */
