@@ -28,6 +28,42 @@ def create(client, instance, ctx=None, **more):
         params["initial_ctx"] = ctx
     return client.call("CREATE_INSTANCE", params)
 
+# Section 1.5 of the specification: requests as existing clients send them, and how their answers begin (without meta).
+VECTORS = [
+    ("52435058000100010000000000a222a3d7277b2274797065223a2272657175657374222c226964223a2231222c226f70223a2248454c4c4f22"
+     "2c22706172616d73223a7b2270726f746f636f6c5f76657273696f6e223a312c22636c69656e745f6e616d65223a227273746d64622d707922"
+     "2c22776972655f6d6f646573223a5b2262696e6172795f6a736f6e225d2c226665617475726573223a5b226964656d706f74656e6379222c22"
+     "6261746368225d7d7d", b'{"type":"response","id":"1","status":"ok","result":{'),
+    ("524350580001000100000000005edcc21e2c7b2274797065223a2272657175657374222c226964223a2232222c226f70223a2241555448222c"
+     "22706172616d73223a7b226d6574686f64223a22626561726572222c22746f6b656e223a226d792d7365637265742d746f6b656e227d7d",
+     b'{"type":"response","id":"2","status":"ok","result":{'),
+    ("5243505800010001000000000033c32009c47b2274797065223a2272657175657374222c226964223a2231222c226f70223a2250494e47222c"
+     "22706172616d73223a7b7d7d", b'{"type":"response","id":"1","status":"ok","result":{"pong":true}'),
+    ("5243505800010000000000000033000000007b2274797065223a2272657175657374222c226964223a2231222c226f70223a2250494e47222c"
+     "22706172616d73223a7b7d7d", b'{"type":"response","id":"1","status":"ok","result":{"pong":true}'),
+    ("5243505800010001000400000033c32009c4deadbeef7b2274797065223a2272657175657374222c226964223a2231222c226f70223a225049"
+     "4e47222c22706172616d73223a7b7d7d", b'{"type":"response","id":"1","status":"ok","result":{"pong":true}'),
+    ("524350580001000100000000002715f193b17b2274797065223a2272657175657374222c226964223a2231222c226f70223a2250494e47227d",
+     b'{"type":"response","id":"1","status":"ok","result":{"pong":true}'),
+    ("524350580001000100000000000d1ce5bab97b226f70223a2250494e47227d",
+     b'{"type":"response","id":"","status":"ok","result":{"pong":true}'),
+    ("524350580001000100000000004a265aee797b2274797065223a2272657175657374222c226964223a2234222c226f70223a2257415443485f"
+     "414c4c222c22706172616d73223a7b22696e636c7564655f637478223a747275657d7d",
+     b'{"type":"response","id":"4","status":"error","error":{"code":"BAD_REQUEST",'),
+    ("524350580001000100000000000000000000",
+     b'{"type":"response","id":"","status":"error","error":{"code":"BAD_REQUEST",'),
+]
+
+
+def vectors__of_the_specification__byte_for_byte(node):
+    with node.rcp(hello=False) as client:
+        for data, wanted in VECTORS:
+            client.send_bytes(bytes.fromhex(data))
+        for data, wanted in VECTORS:
+            payload = client.receive_payload()
+            assert payload.startswith(wanted), (data, payload)
+        assert client.at_end()
+
 
 def hello__first__answers_the_union_of_all_shapes(node):
     with node.rcp(hello=False) as client:
