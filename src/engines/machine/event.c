@@ -84,7 +84,7 @@ static enum kt_code decide(struct machine *machine, struct kt_txn *txn, const st
                            const struct kt_machine_event_params *op, const struct instance *before,
                            struct instance *after, struct kt_reply *reply)
 {
-    const struct definition_transition *transition;
+    const struct definition_transition *transition = NULL;
     uint64_t hash = before->definition_hash;
     const struct compiled *compiled;
     enum kt_code code = check_expectations(op, before, reply);
