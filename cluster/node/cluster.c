@@ -384,12 +384,14 @@ static void transport_closed(void *data)
     cluster->phase = DRAINING;
 }
 
-/* Another node could lead: waiting for one to take over makes sense. */
+/* Somebody is there to hand leadership to. Alone, there is nothing to wait for. */
 static bool has_successor(const struct kt_cluster *cluster)
 {
-    for (size_t i = 0; i < cluster->status.peer_count; i++)
-        if (cluster->status.peers[i].id != cluster->options.self && cluster->status.peers[i].connected)
+    for (size_t i = 0; i < cluster->status.peer_count; i++) {
+        const struct kt_peer_status *peer = &cluster->status.peers[i];
+        if (peer->id != cluster->status.self && peer->voter && peer->connected)
             return true;
+    }
     return false;
 }
 
@@ -402,7 +404,7 @@ static void stop_step(struct kt_cluster *cluster, kt_time_ms now)
         break;
     case RESIGNING:
         publish_status(cluster);
-        if (cluster->status.role == KT_LEADER && now < cluster->stop_by && has_successor(cluster)) {
+        if (cluster->status.role == KT_LEADER && has_successor(cluster) && now < cluster->stop_by) {
             kt_replica_resign(cluster->replica);
             break;
         }
