@@ -98,10 +98,17 @@ static void send_messages(struct kt_replica *replica, const struct raft_message 
         const struct raft_message *message = &messages[i];
         struct member *member = replica_member(replica, kt_member_node(message->server_id));
         struct kt_frame_ends ends = {.from = replica->member, .to = message->server_id};
+        struct raft_message answer;
         struct kt_buf frame;
 
         if (member == NULL)
             continue;
+        if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
+            /* The core leaves the hint unset when it refuses because of the term: memory that is nobody's business. */
+            answer = *message;
+            answer.append_entries_result.last_log_index = raft_last_index(&replica->raft);
+            message = &answer;
+        }
         if (message->type == RAFT_APPEND_ENTRIES) {
             replica_stream_want(replica, member, &message->append_entries);
             continue;
@@ -380,6 +387,8 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
         kt_free(replica);
         return code;
     }
+    /* The core would write every message into a static buffer, seen or not: slow, and shared by all cores of a process. */
+    replica->raft.tracer = NULL;
     raft_seed(&replica->raft, (unsigned)kt_random_next(&replica->random));
     raft_set_election_timeout(&replica->raft, replica->election_ms);
     raft_set_heartbeat_timeout(&replica->raft, replica->heartbeat_ms);
@@ -721,6 +730,7 @@ void kt_replica_flush(struct kt_replica *replica)
         submit_barrier(replica);
     replica_members_tick(replica);
     replica_propose_flush(replica);
+    replica_streams_flush(replica);
     replica_reads_flush(replica);
     if (!replica->dead)
         replica_hand_over(replica);

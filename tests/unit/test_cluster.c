@@ -21,7 +21,7 @@
 #include "engines/kv/kv.h"
 #include "engines/registry.h"
 
-#define NODES 3
+#define NODES       3
 #define DEADLINE_MS 20000
 
 struct node {
@@ -159,8 +159,8 @@ static enum kt_code set(struct fixture *fixture, size_t at, const char *key, uin
     size_t engine;
     const struct kt_command *command = kt_command_by_name("kv.set", &engine);
     uint8_t encoded[2] = {2, value};
-    struct kt_kv_set_params params = {
-        .given = 15,
+    struct kt_kv_params params = {
+        .given = KT_KV_GIVEN_SET,
         .database = kt_slice_text("system"),
         .collection = kt_slice_text("databases"),
         .key = kt_slice_text(key),
@@ -205,8 +205,8 @@ static int get(struct fixture *fixture, size_t at, const char *key)
 {
     size_t engine;
     const struct kt_command *command = kt_command_by_name("kv.get", &engine);
-    struct kt_kv_key_params params = {
-        .given = 7,
+    struct kt_kv_params params = {
+        .given = KT_KV_GIVEN_KEY,
         .database = kt_slice_text("system"),
         .collection = kt_slice_text("databases"),
         .key = kt_slice_text(key),
