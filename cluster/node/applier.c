@@ -33,11 +33,23 @@ enum kt_code kt_apply_batch(struct kt_state *state, struct kt_apply_batch *batch
 {
     for (size_t i = 0; i < batch->count; i++) {
         struct kt_apply_item *item = &batch->items[i];
-        struct kt_slice op = item->entry.type == KT_ENTRY_COMMAND ? item->entry.data : kt_slice(NULL, 0);
-        enum kt_code code =
-            kt_state_apply(state, item->entry.index, item->entry.term, op, item->wanted ? &item->reply : NULL, error);
+        const struct kt_entry *entry = &item->entry;
+        enum kt_code code;
+        /* A state that came from another node may be ahead of what this node's log is given. */
+        if (entry->index <= kt_state_applied(state).index)
+            continue;
+        if (entry->type == KT_ENTRY_CHANGE)
+            code = kt_state_apply_members(state, entry->index, entry->term, entry->data, error);
+        else
+            code = kt_state_apply(state, entry->index, entry->term,
+                                  entry->type == KT_ENTRY_COMMAND ? entry->data : kt_slice(NULL, 0),
+                                  item->wanted ? &item->reply : NULL, error);
         if (code != KT_OK)
             return code;
+        if (entry->index % KT_CHECK_ENTRIES == 0) {
+            batch->check_index = entry->index;
+            batch->check_hash = kt_state_applied(state).hash;
+        }
     }
     return KT_OK;
 }

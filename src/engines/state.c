@@ -12,6 +12,8 @@
 
 #define STATE_FORMAT   1u
 #define POSITION_BYTES 32
+/* A configuration names at most a few dozen members. */
+#define MEMBERS_BYTES_MAX (64u << 10)
 
 struct kt_state {
     struct kt_store *store;
@@ -24,6 +26,8 @@ struct kt_state {
     struct kt_txn *txn;                /* open since the first entry behind the last commit */
     struct kt_state_position position; /* with what txn holds */
     struct kt_state_position committed;
+    kt_index members_index;
+    struct kt_buf members, founding;   /* as the meta keyspace holds them */
     struct kt_reply unwanted; /* the reply when nobody waits */
     void *body;               /* a decoded operation; large enough for any kind */
 
@@ -116,6 +120,27 @@ static enum kt_code open_engines(struct kt_state *state, const struct kt_engine_
     return KT_OK;
 }
 
+/* Absent: no entry that names members was applied. */
+static enum kt_code read_members(struct kt_state *state, struct kt_txn *txn)
+{
+    struct kt_slice value;
+    enum kt_code code = kt_txn_get(txn, state->meta, kt_slice_text("founding"), &value);
+
+    if (code == KT_NOT_FOUND)
+        return KT_OK;
+    if (code)
+        return code;
+    kt_buf_append_slice(&state->founding, value);
+    code = kt_txn_get(txn, state->meta, kt_slice_text("members"), &value);
+    if (code)
+        return code == KT_NOT_FOUND ? KT_CORRUPT : code;
+    if (value.len < sizeof(uint64_t))
+        return KT_CORRUPT;
+    state->members_index = kt_get_le64(value.data);
+    kt_buf_append_slice(&state->members, value);
+    return KT_OK;
+}
+
 static enum kt_code load_position(struct kt_state *state, struct kt_error *error)
 {
     struct kt_txn *txn;
@@ -124,6 +149,8 @@ static enum kt_code load_position(struct kt_state *state, struct kt_error *error
     code = kt_txn_begin_read(state->store, &txn);
     if (code == KT_OK) {
         code = read_position(txn, state->meta, &state->committed);
+        if (code == KT_OK)
+            code = read_members(state, txn);
         kt_txn_abort(txn);
     }
     if (code)
@@ -140,10 +167,14 @@ enum kt_code kt_state_open(const struct kt_state_options *options, struct kt_sta
 
     *out = NULL;
     kt_reply_init(&state->unwanted);
+    kt_buf_init(&state->members, MEMBERS_BYTES_MAX);
+    kt_buf_init(&state->founding, MEMBERS_BYTES_MAX);
     atomic_init(&state->visible, 0);
     atomic_init(&state->tick_next, 0);
     code = kt_store_open(&options->store, &state->store, error);
     if (code) {
+        kt_buf_release(&state->members);
+        kt_buf_release(&state->founding);
         kt_free(state);
         return code;
     }
@@ -186,6 +217,8 @@ void kt_state_close(struct kt_state *state)
     kt_free(state->body);
     kt_sessions_close(&state->sessions);
     kt_reply_release(&state->unwanted);
+    kt_buf_release(&state->members);
+    kt_buf_release(&state->founding);
     kt_store_close(state->store);
     kt_free(state);
 }
@@ -270,25 +303,42 @@ static enum kt_code apply_op(struct kt_state *state, kt_index index, struct kt_s
     return code ? kt_error_set(error, code, "cannot keep a session at index %" PRIu64, index) : KT_OK;
 }
 
-enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term, struct kt_slice entry,
-                            struct kt_reply *reply, struct kt_error *error)
+static enum kt_code begin_entry(struct kt_state *state, kt_index index, kt_term term, struct kt_error *error)
 {
     enum kt_code code;
 
     KT_CHECK(index == state->position.index + 1);
     KT_CHECK(term >= state->position.term);
+    if (state->txn)
+        return KT_OK;
+    code = kt_txn_begin_write(state->store, &state->txn);
+    if (code) {
+        state->txn = NULL;
+        return kt_error_set(error, code, "cannot write at index %" PRIu64 ": %s", index, kt_code_text(code));
+    }
+    kt_txn_hash_set(state->txn, state->position.hash);
+    return KT_OK;
+}
+
+static void end_entry(struct kt_state *state, kt_index index, kt_term term)
+{
+    state->position.index = index;
+    state->position.term = term;
+    state->position.hash = kt_txn_hash(state->txn);
+}
+
+enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term, struct kt_slice entry,
+                            struct kt_reply *reply, struct kt_error *error)
+{
+    enum kt_code code;
+
     if (!reply)
         reply = &state->unwanted;
     kt_reply_clear(reply);
     reply->offset = index;
-    if (!state->txn) {
-        code = kt_txn_begin_write(state->store, &state->txn);
-        if (code) {
-            state->txn = NULL;
-            return kt_error_set(error, code, "cannot write at index %" PRIu64 ": %s", index, kt_code_text(code));
-        }
-        kt_txn_hash_set(state->txn, state->position.hash);
-    }
+    code = begin_entry(state, index, term, error);
+    if (code)
+        return code;
     if (entry.len > 0) {
         code = apply_op(state, index, entry, reply, error);
         if (code) {
@@ -296,10 +346,45 @@ enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term
             return code;
         }
     }
-    state->position.index = index;
-    state->position.term = term;
-    state->position.hash = kt_txn_hash(state->txn);
+    end_entry(state, index, term);
     return KT_OK;
+}
+
+enum kt_code kt_state_apply_members(struct kt_state *state, kt_index index, kt_term term,
+                                    struct kt_slice configuration, struct kt_error *error)
+{
+    enum kt_code code = begin_entry(state, index, term, error);
+
+    if (code)
+        return code;
+    if (state->founding.len == 0) {
+        kt_buf_append_slice(&state->founding, configuration);
+        code = kt_txn_put(state->txn, state->meta, kt_slice_text("founding"), configuration);
+    }
+    kt_buf_clear(&state->members);
+    kt_write_le64(&state->members, index);
+    kt_buf_append_slice(&state->members, configuration);
+    if (code == KT_OK)
+        code = kt_buf_code(&state->members);
+    if (code == KT_OK)
+        code = kt_txn_put(state->txn, state->meta, kt_slice_text("members"), kt_buf_slice(&state->members));
+    if (code) {
+        roll_back(state);
+        return kt_error_set(error, code, "cannot keep the members at index %" PRIu64 ": %s", index,
+                            kt_code_text(code));
+    }
+    state->members_index = index;
+    end_entry(state, index, term);
+    return KT_OK;
+}
+
+struct kt_state_members kt_state_members(const struct kt_state *state)
+{
+    struct kt_state_members members = {.index = state->members_index, .founding = kt_buf_slice(&state->founding)};
+
+    if (members.index != 0)
+        members.configuration = kt_slice(state->members.data + sizeof(uint64_t), state->members.len - sizeof(uint64_t));
+    return members;
 }
 
 enum kt_code kt_state_commit(struct kt_state *state)

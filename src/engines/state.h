@@ -28,6 +28,13 @@ struct kt_state_options {
     struct kt_engine_options engines;
 };
 
+/* Who belonged to the cluster where the state stands; slices live until the state is closed or applies further. */
+struct kt_state_members {
+    kt_index index;                /* of the entry that said so; 0: none was applied yet */
+    struct kt_slice configuration; /* its data, which is the replication layer's */
+    struct kt_slice founding;      /* data of the cluster's first entry */
+};
+
 KT_MUST_USE enum kt_code kt_state_open(const struct kt_state_options *options, struct kt_state **state,
                                        struct kt_error *error);
 /* No transaction may be open; commits nothing. */
@@ -45,12 +52,17 @@ struct kt_state_position kt_state_applied(const struct kt_state *state);
  */
 KT_MUST_USE enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term, struct kt_slice entry,
                                         struct kt_reply *reply, struct kt_error *error);
+/* Applies an entry that changes who is a member: the configuration is kept with the state, for nodes that start from it. */
+KT_MUST_USE enum kt_code kt_state_apply_members(struct kt_state *state, kt_index index, kt_term term,
+                                                struct kt_slice configuration, struct kt_error *error);
 /*
  * Commits what was applied since the last commit; nothing to do is KT_OK. After a failure, as after a failure of
  * kt_state_apply, the state is again what the last successful commit left: entries from its position on can be applied
  * again.
  */
 KT_MUST_USE enum kt_code kt_state_commit(struct kt_state *state);
+/* Applier's thread, or before it runs. */
+struct kt_state_members kt_state_members(const struct kt_state *state);
 /* Any thread: the index up to which read transactions that begin now can see. */
 kt_index kt_state_visible(const struct kt_state *state);
 
