@@ -252,7 +252,7 @@ def check_text(path, lines):
             if "\t" in line:
                 yield number, "a tab", "indent with spaces"
             if len(line) > LINE_MAX:
-                fix = "break it before %d; clang-format leaves comments alone" % LINE_MAX
+                fix = "the limit is %d: run clang-format" % LINE_MAX
                 yield number, "a line of %d characters" % len(line), fix
     if len(lines) > FILE_LINES_MAX and path.endswith((".c", ".h")) and not path.startswith("tests/"):
         yield len(lines), "a file of %d lines" % len(lines), "a file is one subject: it holds two by now"
