@@ -386,9 +386,9 @@ static void dispatch__draining__refuses_what_is_new_and_what_waits(void **state)
     assert_int_equal(done[0].code, KT_SHUTTING_DOWN);
     sem_post(&gate);
     one_node_until(&node, done_count == 3);
-    assert_int_equal(done[1].code, KT_OK);
-    assert_int_equal(done[2].number, 2);
-    assert_int_equal(done[2].code, KT_SHUTTING_DOWN);
+    /* What ends while the next one begins is told first: replies come in any order. */
+    for (unsigned i = 1; i < 3; i++)
+        assert_int_equal(done[i].code, done[i].number == 1 ? KT_OK : KT_SHUTTING_DOWN);
     sem_destroy(&gate);
     one_node_close(&node);
 }
