@@ -23,7 +23,10 @@ struct kt_disk_ops {
     int64_t (*read)(struct kt_file *file, uint64_t offset, void *out, size_t len);
     /* Data and what is needed to find it is durable (fdatasync). */
     int (*sync)(struct kt_file *file);
-    /* Reserves blocks and fills them with zeros, so that later writes neither need space nor change metadata. */
+    /*
+     * Makes the first `bytes` bytes zeros in reserved blocks, so that later writes neither need space nor change metadata.
+     * Also on a file that has contents. Not durable before sync. -ENOSPC: some of it may have been done.
+     */
     int (*allocate)(struct kt_file *file, uint64_t bytes);
     int64_t (*size)(struct kt_file *file);
     /* Atomic replacement within the folder. */
@@ -44,8 +47,13 @@ struct kt_file {
     const struct kt_disk_ops *ops;
 };
 
-/* The real one: creates the folder if it is missing and takes an exclusive lock on "<folder>/lock". */
+/*
+ * The real one: creates the folder if it is missing and takes an exclusive lock on "<folder>/lock". KT_BUSY: another
+ * process (or another open in this one) holds the lock; KT_DISK_FULL; else KT_IO_FAILED, always with *error_number.
+ * open, write, read, sync, size and close may be called on any thread, each file's writes on one at a time.
+ */
 KT_MUST_USE enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number);
+/* All its files are closed; NULL is fine. */
 void kt_disk_close(struct kt_disk *disk);
 
 #endif

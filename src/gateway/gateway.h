@@ -13,14 +13,14 @@ struct kt_gateway;
 struct kt_gateway_options {
     uv_loop_t *loop;
     struct kt_dispatch *dispatch;
-    unsigned connections_max;     /* per listener; one more is accepted and closed */
+    unsigned connections_max; /* per listener; one more is accepted and closed */
 };
 
 struct kt_listen_options {
     const struct kt_protocol *protocol;
-    const char *address;          /* "host:port"; port 0 takes any (tests) */
-    unsigned idle_s;              /* a connection without a request for so long is closed; 0: never */
-    const void *settings;         /* the protocol's own; borrowed until close */
+    const char *address;  /* "host:port"; port 0 takes any (tests) */
+    unsigned idle_s;      /* a connection without a request for so long is closed; 0: never */
+    const void *settings; /* the protocol's own; borrowed until close */
 };
 
 KT_MUST_USE enum kt_code kt_gateway_open(const struct kt_gateway_options *options, struct kt_gateway **gateway,
@@ -29,7 +29,10 @@ KT_MUST_USE enum kt_code kt_gateway_open(const struct kt_gateway_options *option
 KT_MUST_USE enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const struct kt_listen_options *options,
                                            unsigned *port, struct kt_error *error);
 unsigned kt_gateway_connections(const struct kt_gateway *gateway);
-/* Stops accepting and reading; connections close once their answers are sent. drained runs when none is left. */
+/*
+ * Stops accepting and reading; connections close once their answers are sent. drained runs on the loop when none is left;
+ * it may close the gateway. Once.
+ */
 void kt_gateway_drain(struct kt_gateway *gateway, void (*drained)(void *data), void *data);
 /* Closes everything at once; closed runs on the loop when all handles are gone and memory is freed. */
 void kt_gateway_close(struct kt_gateway *gateway, void (*closed)(void *data), void *data);

@@ -18,9 +18,11 @@ struct kt_conn;
 struct kt_answer;
 
 struct kt_protocol {
-    const char *name;        /* also the settings key: listen.kv */
-    size_t conn_size;        /* of its per-connection state, zeroed */
-    size_t frame_bytes_max;  /* the largest message it accepts, with its framing */
+    const char *name;       /* also the settings key: listen.kv */
+    size_t conn_size;       /* of its per-connection state, zeroed */
+    size_t frame_bytes_max; /* the largest message it accepts, with its framing */
+    /* Whether it can serve with these settings, asked by kt_gateway_listen; may be NULL: with any. */
+    enum kt_code (*check)(const void *settings, struct kt_error *error);
     /* settings: what kt_gateway_listen was given for it. */
     void (*open)(struct kt_conn *conn, const void *settings);
     void (*close)(struct kt_conn *conn);
@@ -46,6 +48,12 @@ struct kt_conn *kt_answer_conn(struct kt_answer *answer);
 void kt_answer_ready(struct kt_answer *answer);
 /* begin, append, ready. */
 void kt_answer_now(struct kt_conn *conn, struct kt_slice bytes);
+/*
+ * Between the two take is not called: what the connection sent behind a message must see that message's effect. Calls
+ * nest. Only while an answer is under way, so that the connection lives.
+ */
+void kt_conn_pause(struct kt_conn *conn);
+void kt_conn_resume(struct kt_conn *conn);
 /* No more is read; closes when every answer begun so far has been sent. */
 void kt_conn_finish(struct kt_conn *conn);
 

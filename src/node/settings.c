@@ -6,9 +6,11 @@
  */
 #include "node/settings.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <strings.h>
 
+#include "base/address.h"
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -170,48 +172,30 @@ static bool parse_switch(struct kt_slice text, bool *out)
     return false;
 }
 
-bool kt_address_split(struct kt_slice address, struct kt_slice *host, unsigned *port)
+/* The address of a text that is not NUL-terminated; the sentence of a refusal quotes it. */
+static enum kt_code parse_address(struct kt_slice text, struct kt_address *address, struct kt_error *error)
 {
-    const char *text = address.data;
-    size_t at = address.len;
-    uint64_t number;
-
-    while (at > 0 && text[at - 1] != ':')
-        at--;
-    if (at < 2 || !parse_count(kt_slice(text + at, address.len - at), &number) || number > 65535)
-        return false;
-    *port = (unsigned)number;
-    *host = kt_slice(text, at - 1);
-    if (text[0] == '[') {
-        if (host->len < 3 || text[at - 2] != ']')
-            return false;
-        *host = kt_slice(text + 1, at - 3);
-        return true;
-    }
-    return memchr(host->data, ':', host->len) == NULL && memchr(host->data, ']', host->len) == NULL;
+    if (text.len == 0 || text.len > KT_SETTINGS_TEXT_MAX)
+        return kt_error_set(error, KT_BAD_REQUEST, "an address of %zu bytes", text.len);
+    char *copy = kt_slice_dup_text(text);
+    enum kt_code code = kt_address_parse(copy, address, error);
+    kt_free(copy);
+    return code;
 }
 
-bool kt_address_is_loopback(const char *address)
+bool kt_address_is_loopback(const char *text)
 {
-    struct kt_slice host;
-    unsigned port;
+    struct kt_address address;
+    struct in6_addr six;
+    struct in_addr four;
 
-    if (!kt_address_split(kt_slice_text(address), &host, &port))
+    if (kt_address_parse(text, &address, NULL) != KT_OK)
         return false;
-    if (kt_slice_is(host, "::1") || slice_is_any_case(host, "localhost"))
+    if (strcasecmp(address.host, "localhost") == 0)
         return true;
-    /* All of 127.0.0.0/8, in the only form in which it is not also a name: four numbers. */
-    const char *text = host.data;
-    if (host.len < 7 || memcmp(text, "127.", 4) != 0)
-        return false;
-    unsigned dots = 0;
-    for (size_t i = 0; i < host.len; i++) {
-        if (text[i] == '.')
-            dots++;
-        else if (text[i] < '0' || text[i] > '9')
-            return false;
-    }
-    return dots == 3;
+    if (inet_pton(AF_INET6, address.host, &six) == 1)
+        return IN6_IS_ADDR_LOOPBACK(&six);
+    return inet_pton(AF_INET, address.host, &four) == 1 && ntohl(four.s_addr) >> 24 == 127;
 }
 
 static enum kt_code check_fsync(struct kt_slice text, struct kt_error *error)
@@ -256,18 +240,19 @@ enum kt_code kt_settings_add_text(struct kt_settings_texts *texts, struct kt_sli
 enum kt_code kt_settings_add_member(struct kt_settings_members *members, struct kt_slice id, struct kt_slice address,
                                     struct kt_error *error)
 {
-    struct kt_slice host;
+    struct kt_address parsed;
     uint64_t number;
-    unsigned port;
 
     if (members->count >= KT_SETTINGS_MEMBERS_MAX)
         return kt_error_set(error, KT_BAD_REQUEST, "more than %d members", KT_SETTINGS_MEMBERS_MAX);
     if (!parse_count(id, &number) || number < 1 || number > KT_NODE_ID_MAX)
         return kt_error_set(error, KT_BAD_REQUEST, "'%.*s' is no member id (1..%u)", (int)KT_MIN(id.len, (size_t)40),
                             (const char *)id.data, KT_NODE_ID_MAX);
-    if (address.len > KT_SETTINGS_TEXT_MAX || !kt_address_split(address, &host, &port) || port == 0)
-        return kt_error_set(error, KT_BAD_REQUEST, "'%.*s' is no member address (host:port)",
-                            (int)KT_MIN(address.len, (size_t)100), (const char *)address.data);
+    enum kt_code code = parse_address(address, &parsed, error);
+    if (code != KT_OK)
+        return code;
+    if (parsed.port == 0)
+        return kt_error_set(error, KT_BAD_REQUEST, "a member needs a port that others know, not 0");
     for (size_t i = 0; i < members->count; i++) {
         if (members->items[i].id == number)
             return kt_error_set(error, KT_BAD_REQUEST, "member %u is listed twice", (unsigned)number);
@@ -348,8 +333,7 @@ static enum kt_code set_value(struct kt_settings *settings, const struct kt_sett
 {
     const char *shown = text.data;
     int len = (int)KT_MIN(text.len, (size_t)100);
-    struct kt_slice host;
-    unsigned port;
+    struct kt_address address;
     uint64_t number;
     bool on;
     enum kt_code code;
@@ -367,10 +351,10 @@ static enum kt_code set_value(struct kt_settings *settings, const struct kt_sett
             set_text(value_of(settings, row), kt_slice(NULL, 0));
             return KT_OK;
         }
-        if (text.len > KT_SETTINGS_TEXT_MAX || !kt_address_split(text, &host, &port))
-            return kt_error_set(error, KT_BAD_REQUEST, "'%.*s' is no address (host:port)", len, shown);
-        set_text(value_of(settings, row), text);
-        return KT_OK;
+        code = parse_address(text, &address, error);
+        if (code == KT_OK)
+            set_text(value_of(settings, row), text);
+        return code;
     case KT_SETTING_NUMBER:
         if (!parse_count(text, &number))
             return kt_error_set(error, KT_BAD_REQUEST, "'%.*s' is no number", len, shown);

@@ -149,9 +149,6 @@ void kt_settings_mark(struct kt_settings *settings, const struct kt_setting *row
 
 /* True for an address on which only this machine can reach a listener: 127.0.0.0/8, ::1, localhost. */
 bool kt_address_is_loopback(const char *address);
-/* Splits "host:port" / "[host]:port"; false if it is neither. host points into the text. */
-bool kt_address_split(struct kt_slice address, struct kt_slice *host, unsigned *port);
-
 /* The settings part of --help, docs/settings.md, and the effective settings as YAML without secrets. */
 void kt_settings_help(FILE *out);
 void kt_settings_markdown(FILE *out);

@@ -152,7 +152,8 @@ static void yaml__wrong_shape__is_refused(void **state)
     yaml_refused(*state, "auth: {users: [{name: x, colour: red}]}\n", "'colour' is unknown");
     yaml_refused(*state, "auth: {users: [{name: x, name: y, role: read}]}\n", "given twice");
     yaml_refused(*state, "network: {max_connections: 1, max_connections: 2}\n", "given only once");
-    yaml_refused(*state, "cluster: {members: [{id: 1}]}\n", "no member address");
+    yaml_refused(*state, "cluster: {members: [{id: 1}]}\n", "address of 0 bytes");
+    yaml_refused(*state, "cluster: {members: [1@h:0]}\n", "not 0");
     yaml_refused(*state, "cluster: {members: ['127.0.0.1:1']}\n", "no member");
     yaml_refused(*state, "cluster: {members: [1@h:1, 1@h:2]}\n", "listed twice");
     yaml_refused(*state, "cluster: {members: [1@h:1, 2@h:1]}\n", "have the address h:1");
@@ -169,11 +170,11 @@ static void yaml__values_out_of_bounds__are_refused(void **state)
     yaml_refused(*state, "network: {max_connections: -1}\n", "'-1' is no number");
     yaml_refused(*state, "network: {max_connections: 99999999999999999999}\n", "no number");
     yaml_refused(*state, "network: {max_connections: 1.5}\n", "no number");
-    yaml_refused(*state, "network: {bind_addr: 127.0.0.1}\n", "no address");
-    yaml_refused(*state, "network: {bind_addr: '127.0.0.1:65536'}\n", "no address");
-    yaml_refused(*state, "network: {bind_addr: '::1:7401'}\n", "no address");
-    yaml_refused(*state, "network: {bind_addr: ':7401'}\n", "no address");
-    yaml_refused(*state, "network: {bind_addr: off}\n", "no address");
+    yaml_refused(*state, "network: {bind_addr: 127.0.0.1}\n", "has no port");
+    yaml_refused(*state, "network: {bind_addr: '127.0.0.1:65536'}\n", "the port is a number");
+    yaml_refused(*state, "network: {bind_addr: '::1:7401'}\n", "in brackets");
+    yaml_refused(*state, "network: {bind_addr: ':7401'}\n", "has no host");
+    yaml_refused(*state, "network: {bind_addr: off}\n", "has no port");
     yaml_refused(*state, "auth: {required: maybe}\n", "neither true nor false");
     yaml_refused(*state, "listen: {kv: {revision: c}}\n", "'c' is none of: auto a b");
     yaml_refused(*state, "node: {id: 65536}\n", "not within 1..65535");

@@ -1,0 +1,46 @@
+/* The ceilings of the gateway, each with its reason. */
+#ifndef KT_GATEWAY_LIMITS_H
+#define KT_GATEWAY_LIMITS_H
+
+/*
+ * Answers of one connection that are under way or not sent; past it the connection is not read. A client that pipelines a
+ * thousand requests is served at full width, and what one connection can queue in the node stays small.
+ */
+#define KT_CONN_ANSWERS_MAX 1024
+
+/*
+ * Bytes of answers that wait for a client to read them. Past it the connection is not read and its reads do not look
+ * (kt_lane_hold), so that it holds this much and one more answer at most. More than a socket buffer takes at once, so that
+ * an ordinary client never meets it.
+ */
+#define KT_CONN_OUT_BYTES_MAX (1u << 20)
+
+/* The same over all connections together; past it each one's ceiling is the small one below. */
+#define KT_GATEWAY_OUT_BYTES_MAX  (256u << 20)
+#define KT_CONN_OUT_BYTES_PRESSED (64u << 10)
+
+/* One read from a socket, into memory that all connections of a gateway share: an idle connection owns no buffer. */
+#define KT_READ_BYTES (64u << 10)
+
+/* Pieces handed to the kernel in one write; the rest follows in the next. Below IOV_MAX (1024). */
+#define KT_WRITE_PIECES_MAX 64
+
+/* Connections that the kernel may hold for us before we accept them. */
+#define KT_LISTEN_BACKLOG 1024
+
+/* How often idle, stalled and lingering connections are looked for. */
+#define KT_TICK_MS 500
+
+/*
+ * After its last answer a connection is shut down in our direction and read until the client closes too, so that a reset
+ * (the kernel's answer to unread bytes) cannot overtake the answer. For so long at most:
+ */
+#define KT_LINGER_MS 2000
+
+/* A client that took nothing of its answers for so long is gone. */
+#define KT_STALL_MS 60000
+
+/* Seconds of silence before the kernel probes a peer; finds clients that vanished without a word. */
+#define KT_KEEPALIVE_S 60
+
+#endif
