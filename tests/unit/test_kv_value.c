@@ -171,6 +171,15 @@ static void value__followed_by_bytes__ends_where_it_ends(void **unused)
     assert_int_equal(kt_kv_value_scan(value, &len, &error), KT_OK);
     assert_int_equal(len, 12);
     kt_free((void *)(uintptr_t)value.data);
+    /* A list inside that declares four bytes more than its items have: they belong to the whole and are dropped. */
+    value = unhex("0d0d0001000000000d02000100000006020199999999aa");
+    assert_int_equal(kt_kv_value_scan(value, &len, &error), KT_OK);
+    assert_int_equal(len, 22);
+    assert_int_equal(kt_kv_value_scan(kt_slice(value.data, len), &len, &error), KT_OK);
+    assert_int_equal(len, 22);
+    assert_int_equal(kt_kv_value_scan(kt_slice(value.data, len - 1), &len, &error), KT_BAD_REQUEST);
+    expect_hex("0d0d0001000000000d02000100000006020199999999aa", "0d0d00010000000a0d020001000000020201");
+    kt_free((void *)(uintptr_t)value.data);
 }
 
 static void expect_refused(const char *text, const char *why)
