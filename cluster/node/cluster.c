@@ -384,6 +384,17 @@ static void transport_closed(void *data)
     cluster->phase = DRAINING;
 }
 
+/* Somebody is there to hand leadership to. Alone, there is nothing to wait for. */
+static bool has_successor(const struct kt_cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->status.peer_count; i++) {
+        const struct kt_peer_status *peer = &cluster->status.peers[i];
+        if (peer->id != cluster->status.self && peer->voter && peer->connected)
+            return true;
+    }
+    return false;
+}
+
 static void stop_step(struct kt_cluster *cluster, kt_time_ms now)
 {
     switch (cluster->phase) {
@@ -393,7 +404,7 @@ static void stop_step(struct kt_cluster *cluster, kt_time_ms now)
         break;
     case RESIGNING:
         publish_status(cluster);
-        if (cluster->status.role == KT_LEADER && now < cluster->stop_by) {
+        if (cluster->status.role == KT_LEADER && has_successor(cluster) && now < cluster->stop_by) {
             kt_replica_resign(cluster->replica);
             break;
         }

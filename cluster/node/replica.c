@@ -79,10 +79,17 @@ static void send_messages(struct kt_replica *replica, const struct raft_message 
     for (unsigned i = 0; i < count; i++) {
         const struct raft_message *message = &messages[i];
         struct member *member = replica_member(replica, message->server_id);
+        struct raft_message answer;
         struct kt_buf frame;
 
         if (member == NULL)
             continue;
+        if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
+            /* The core leaves the hint unset when it refuses because of the term: memory that is nobody's business. */
+            answer = *message;
+            answer.append_entries_result.last_log_index = raft_last_index(&replica->raft);
+            message = &answer;
+        }
         if (message->type == RAFT_APPEND_ENTRIES) {
             replica_stream_want(replica, member, &message->append_entries);
             continue;
