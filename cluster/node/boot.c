@@ -204,7 +204,8 @@ static enum kt_code open_state(const struct kt_boot_options *options, const char
     return kt_state_open(&with_path, state, error);
 }
 
-/* The log begins anew behind the incoming state, then the state moves into its place; either may have happened already. */
+/* The log begins anew behind the incoming state, then the state moves into its place; either may have happened already.
+ */
 static enum kt_code finish_adoption(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
     struct kt_state_position position;

@@ -10,8 +10,8 @@
  *   *.damaged-N     what was set aside; never touched again
  *
  * Damage (a log or state that cannot be read, or that disagree) is never repaired by guessing. In a cluster of several
- * nodes the files are set aside and the node comes up empty, as a new member, to get its data from the others; alone it does
- * not start.
+ * nodes the files are set aside and the node comes up empty, as a new member, to get its data from the others; alone it
+ * does not start.
  */
 #ifndef KT_CLUSTER_NODE_BOOT_H
 #define KT_CLUSTER_NODE_BOOT_H
@@ -22,7 +22,7 @@
 struct kt_boot {
     char *folder;
     kt_member_id member;
-    bool founded;            /* belongs to a cluster; false: nothing was ever stored */
+    bool founded; /* belongs to a cluster; false: nothing was ever stored */
     struct kt_disk *disk;
     struct kt_wal *wal;
     struct kt_wal_found found;
@@ -32,9 +32,9 @@ struct kt_boot {
 struct kt_boot_options {
     const char *folder;
     kt_node_id self;
-    bool alone;                     /* no other node could give the data back */
+    bool alone; /* no other node could give the data back */
     uint64_t segment_bytes;
-    struct kt_state_options state;  /* without the path */
+    struct kt_state_options state; /* without the path */
 };
 
 /* Everything opened and in agreement, or an error that says what to do. */

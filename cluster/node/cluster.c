@@ -1,214 +1,26 @@
 /*
  * The replica's thread: one loop with the peer connections, a timer for the replica's deadline, and a mailbox for
- * everything that comes from other threads. After each bunch of events the replica is flushed once, so that what arrived
- * together goes out together.
+ * everything that comes from other threads. After each bunch of events the replica is flushed once, so that what
+ * arrived together goes out together.
  *
- * Stopping: leadership is handed over (for a while), the transport closes, what is with the log writer, the applier and the
- * pool comes back, the replica answers what is left and is freed, the loop ends.
+ * Stopping: leadership is handed over (for a while), the transport closes, what is with the log writer, the applier and
+ * the pool comes back, the replica answers what is left and is freed, the loop ends.
  */
-#include "cluster/node/cluster.h"
+#include "cluster/node/runtime_internal.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include <uv.h>
-
-#include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/random.h"
-#include "cluster/node/applier.h"
-#include "cluster/node/founding.h"
-#include "cluster/transport/transport.h"
 
-/* A peer connection is tried again after this pause. */
-#define RECONNECT_MS 100u
-/* A connection that does not move for so many election timeouts is dead. */
-#define DEAD_ELECTIONS 3u
-/* Background work of the engines (expiry) is asked for this often. */
-#define ENGINES_MS 1000u
-/* How often slow things are looked at: a stalled disk, a hand-over under way. */
-#define WATCH_MS 50u
-/* A sync that takes longer makes a leader hand over; one that takes this long ends the process: the disk is gone. */
-#define SYNC_SLOW_US 1000000u
-#define SYNC_DEAD_US 30000000u
-/* Deadline of operations that the engines propose. */
-#define ENGINE_DEADLINE_MS 5000u
-
-enum phase { RUNNING, RESIGNING, CLOSING, DRAINING, ENDED };
-
-struct kt_cluster {
-    struct kt_cluster_options options;
-    char *name, *listen, *folder;
-    struct kt_member *members;
-
-    struct kt_disk *disk;
-    struct kt_wal *wal;
-    struct kt_log_writer *writer;
-    struct kt_applier *applier;
-    struct kt_transport *transport;
-    struct kt_replica *replica;
-
-    pthread_t thread;
-    bool started;
-    uv_loop_t loop;
-    uv_async_t async;
-    uv_prepare_t prepare;
-    uv_check_t check;
-    uv_timer_t deadline, watch;
-    struct kt_mailbox mailbox;
-
-    enum phase phase;
-    kt_time_ms now_ms; /* the replica's clock */
-    struct kt_task stop_task;
-    kt_time_ms stop_by;
-    unsigned writes, batches, fetches; /* with other threads */
-    atomic_bool full;
-
-    uv_work_t tick_work;
-    bool ticking;
-    enum kt_code tick_code;
-    kt_time_ms ticked_ms;
-    struct kt_proposal tick;
-
-    pthread_mutex_t status_lock;
-    struct kt_replica_status status;
-    bool status_changed;
-    kt_time_ms status_ms;
-};
-
-/* ---- The replica's host ---- */
-
-static bool host_send(void *data, kt_node_id to, struct kt_buf *frame)
-{
-    struct kt_cluster *cluster = data;
-    if (cluster->transport == NULL || cluster->phase > RESIGNING) {
-        kt_buf_release(frame);
-        return false;
-    }
-    return kt_transport_send(cluster->transport, to, frame);
-}
-
-static struct kt_cluster *cluster_of_loop(uv_loop_t *loop)
-{
-    return KT_CONTAINER(loop, struct kt_cluster, loop);
-}
-
-static void write_done(struct kt_log_write *write)
-{
-    struct kt_cluster *cluster = write->owner;
-    cluster->writes--;
-    kt_replica_persisted(cluster->replica, write);
-}
-
-static void host_persist(void *data, struct kt_log_write *write)
-{
-    struct kt_cluster *cluster = data;
-    write->owner = cluster;
-    write->done = write_done;
-    cluster->writes++;
-    kt_log_writer_submit(cluster->writer, write);
-}
-
-struct fetch_work {
-    uv_work_t work;
-    struct kt_log_read *read;
-};
-
-static void fetch_run(uv_work_t *work)
-{
-    struct fetch_work *fetch = KT_CONTAINER(work, struct fetch_work, work);
-    struct kt_cluster *cluster = cluster_of_loop(work->loop);
-    struct kt_log_read *read = fetch->read;
-    read->code = kt_wal_read(cluster->wal, read->first, read->last, read->bytes, read->entries, KT_LOG_READ_ENTRIES_MAX,
-                             &read->count);
-}
-
-static void fetch_done(uv_work_t *work, int status)
-{
-    struct fetch_work *fetch = KT_CONTAINER(work, struct fetch_work, work);
-    struct kt_cluster *cluster = cluster_of_loop(work->loop);
-    (void)status;
-    cluster->fetches--;
-    kt_replica_fetched(cluster->replica, fetch->read);
-    kt_free(fetch);
-}
-
-static void host_fetch(void *data, struct kt_log_read *read)
-{
-    struct kt_cluster *cluster = data;
-    struct fetch_work *fetch = kt_zalloc(sizeof *fetch);
-    fetch->read = read;
-    cluster->fetches++;
-    KT_CHECK(uv_queue_work(&cluster->loop, &fetch->work, fetch_run, fetch_done) == 0);
-}
-
-static void host_apply(void *data, struct kt_apply_batch *batch)
-{
-    struct kt_cluster *cluster = data;
-    cluster->batches++;
-    kt_applier_submit(cluster->applier, batch);
-}
-
-static void batch_applied(void *data, struct kt_apply_batch *batch)
-{
-    struct kt_cluster *cluster = data;
-    cluster->batches--;
-    kt_replica_applied(cluster->replica, batch);
-}
-
-static void state_visible(void *data, kt_index index)
-{
-    struct kt_cluster *cluster = data;
-    if (cluster->replica != NULL)
-        kt_replica_visible(cluster->replica, index);
-}
-
-static void host_want(void *data, kt_index index)
-{
-    struct kt_cluster *cluster = data;
-    kt_applier_want(cluster->applier, index);
-}
-
-static kt_time_ms host_wall(void *data)
-{
-    (void)data;
-    return kt_clock_wall_ms();
-}
-
-static void host_fatal(void *data, enum kt_code code, const char *text)
-{
-    (void)data;
-    kt_fatal("replica", "%s (%s)", text, kt_code_text(code));
-}
-
-static void host_changed(void *data)
-{
-    struct kt_cluster *cluster = data;
-    cluster->status_changed = true;
-}
-
-static kt_term boot_term(void *data, kt_index index)
-{
-    struct kt_cluster *cluster = data;
-    return kt_wal_term(cluster->wal, index);
-}
-
-static enum kt_code boot_read(void *data, struct kt_log_read *read)
-{
-    struct kt_cluster *cluster = data;
-    return kt_wal_read(cluster->wal, read->first, read->last, read->bytes, read->entries, KT_LOG_READ_ENTRIES_MAX,
-                       &read->count);
-}
-
-/* ---- What other modules tell, on the loop ---- */
+/* ---- The loop ---- */
 
 /*
- * Every event must find the replica's clock at the present: waiting for events takes longer than a heartbeat when nobody
- * calls, and an election timer that is restarted with the time before the wait is over too early.
+ * Every event must find the replica's clock at the present: waiting for events takes longer than a heartbeat when
+ * nobody calls, and an election timer that is restarted with the time before the wait is over too early.
  */
-static void advance_clock(struct kt_cluster *cluster)
+void runtime_advance_clock(struct kt_cluster *cluster)
 {
     kt_time_ms now = kt_clock_ms();
 
@@ -218,58 +30,12 @@ static void advance_clock(struct kt_cluster *cluster)
     kt_replica_tick(cluster->replica, now);
 }
 
-static void peer_received(void *data, kt_node_id from, struct kt_slice frame)
-{
-    struct kt_cluster *cluster = data;
-    if (cluster->phase > RESIGNING)
-        return;
-    advance_clock(cluster);
-    kt_replica_received(cluster->replica, from, frame);
-}
-
-static void peer_connected(void *data, kt_node_id peer)
-{
-    struct kt_cluster *cluster = data;
-    kt_info("replica", "connected to node %llu", (unsigned long long)peer);
-    if (cluster->phase > RESIGNING)
-        return;
-    advance_clock(cluster);
-    kt_replica_connected(cluster->replica, peer);
-}
-
-static void peer_disconnected(void *data, kt_node_id peer)
-{
-    struct kt_cluster *cluster = data;
-    kt_info("replica", "lost node %llu", (unsigned long long)peer);
-    if (cluster->phase > RESIGNING)
-        return;
-    advance_clock(cluster);
-    kt_replica_disconnected(cluster->replica, peer);
-}
-
-/* On the log writer's thread. */
-static void writer_failed(void *data, enum kt_code code, const char *text)
-{
-    (void)data;
-    kt_fatal("log", "%s (%s)", text, kt_code_text(code));
-}
-
-static void writer_full(void *data, bool full)
-{
-    struct kt_cluster *cluster = data;
-    if (full)
-        kt_fail("log", "the disk is full: writes wait until there is room");
-    else
-        kt_info("log", "the disk has room again");
-    atomic_store(&cluster->full, full);
-}
-
-/* ---- The loop ---- */
-
-static void publish_status(struct kt_cluster *cluster)
+void runtime_publish_status(struct kt_cluster *cluster)
 {
     kt_time_ms now = kt_clock_ms();
 
+    if (cluster->replica == NULL)
+        return;
     if (!cluster->status_changed && now < cluster->status_ms + 5)
         return;
     cluster->status_changed = false;
@@ -295,11 +61,11 @@ static void turn(struct kt_cluster *cluster)
 
     if (cluster->replica == NULL)
         return;
-    advance_clock(cluster);
+    runtime_advance_clock(cluster);
     if (now >= kt_replica_deadline(cluster->replica))
         kt_replica_tick(cluster->replica, now);
     kt_replica_flush(cluster->replica);
-    publish_status(cluster);
+    runtime_publish_status(cluster);
     deadline = kt_replica_deadline(cluster->replica);
     uv_update_time(&cluster->loop);
     uv_timer_start(&cluster->deadline, deadline_passed, deadline > now ? deadline - now : 0, 0);
@@ -320,7 +86,7 @@ static void after_poll(uv_check_t *check)
 static void mail(uv_async_t *async)
 {
     struct kt_cluster *cluster = cluster_of_loop(async->loop);
-    advance_clock(cluster);
+    runtime_advance_clock(cluster);
     kt_mailbox_drain(&cluster->mailbox);
 }
 
@@ -343,7 +109,7 @@ static void tick_done(struct kt_proposal *proposal)
 static void tick_run(uv_work_t *work)
 {
     struct kt_cluster *cluster = cluster_of_loop(work->loop);
-    cluster->tick_code = kt_state_tick(cluster->options.state, kt_clock_wall_ms(), &cluster->tick.op);
+    cluster->tick_code = kt_state_tick(cluster->boot->state, kt_clock_wall_ms(), &cluster->tick.op);
 }
 
 static void tick_ready(uv_work_t *work, int status)
@@ -372,9 +138,46 @@ static void maybe_tick(struct kt_cluster *cluster, kt_time_ms now)
     KT_CHECK(uv_queue_work(&cluster->loop, &cluster->tick_work, tick_run, tick_ready) == 0);
 }
 
+/* ---- Trimming the log ---- */
+
+/* The state first: what it shows now is on the disk when the sync returns. */
+static void trim_run(uv_work_t *work)
+{
+    struct kt_cluster *cluster = cluster_of_loop(work->loop);
+
+    cluster->trim_durable = kt_state_visible(cluster->boot->state);
+    cluster->trim_code = kt_store_sync(kt_state_store(cluster->boot->state));
+}
+
+static void trim_ready(uv_work_t *work, int status)
+{
+    struct kt_cluster *cluster = cluster_of_loop(work->loop);
+
+    (void)status;
+    cluster->fetches--;
+    cluster->trimming = false;
+    if (cluster->trim_code != KT_OK)
+        kt_fatal("store", "cannot sync the state: %s", kt_code_text(cluster->trim_code));
+    if (cluster->phase == RUNNING && cluster->trim_durable > 1)
+        kt_replica_trim(cluster->replica, cluster->trim_durable, KT_MIN(cluster->trim_to, cluster->trim_durable - 1));
+}
+
+static void maybe_trim(struct kt_cluster *cluster, kt_time_ms now)
+{
+    if (cluster->trimming || now < cluster->trimmed_ms + TRIM_MS)
+        return;
+    cluster->trimmed_ms = now;
+    cluster->trim_to = kt_wal_trim_point(cluster->boot->wal, cluster->options.log_keep_bytes);
+    if (cluster->trim_to == 0)
+        return;
+    cluster->trimming = true;
+    cluster->fetches++;
+    KT_CHECK(uv_queue_work(&cluster->loop, &cluster->trim_work, trim_run, trim_ready) == 0);
+}
+
 /* ---- Stopping ---- */
 
-static void close_handles(struct kt_cluster *cluster)
+void runtime_close_handles(struct kt_cluster *cluster)
 {
     cluster->phase = ENDED;
     uv_close((uv_handle_t *)&cluster->async, NULL);
@@ -388,16 +191,12 @@ static void drain(struct kt_cluster *cluster)
 {
     if (cluster->writes > 0 || cluster->batches > 0 || cluster->fetches > 0)
         return;
-    kt_log_writer_stop(cluster->writer);
-    kt_applier_stop(cluster->applier);
-    kt_mailbox_drain(&cluster->mailbox);
-    kt_applier_free(cluster->applier);
-    kt_replica_free(cluster->replica);
-    cluster->replica = NULL;
-    close_handles(cluster);
+    runtime_release_replica(cluster);
+    runtime_early_sweep(cluster, 0, true);
+    runtime_close_handles(cluster);
 }
 
-static void transport_closed(void *data)
+void runtime_transport_closed(void *data)
 {
     struct kt_cluster *cluster = data;
     cluster->transport = NULL;
@@ -418,18 +217,20 @@ static bool has_successor(const struct kt_cluster *cluster)
 static void stop_step(struct kt_cluster *cluster, kt_time_ms now)
 {
     switch (cluster->phase) {
+    case FOUNDING:
     case RUNNING:
     case CLOSING:
     case ENDED:
         break;
     case RESIGNING:
-        publish_status(cluster);
-        if (cluster->status.role == KT_LEADER && has_successor(cluster) && now < cluster->stop_by) {
+        runtime_publish_status(cluster);
+        if (cluster->replica != NULL && cluster->status.role == KT_LEADER && has_successor(cluster) &&
+            now < cluster->stop_by) {
             kt_replica_resign(cluster->replica);
             break;
         }
         cluster->phase = CLOSING;
-        kt_transport_close(cluster->transport, transport_closed, cluster);
+        kt_transport_close(cluster->transport, runtime_transport_closed, cluster);
         break;
     case DRAINING:
         drain(cluster);
@@ -443,7 +244,8 @@ static void stop_asked(struct kt_task *task)
     cluster->phase = RESIGNING;
     uv_timer_set_repeat(&cluster->watch, 5);
     uv_timer_again(&cluster->watch);
-    kt_replica_resign(cluster->replica);
+    if (cluster->replica != NULL)
+        kt_replica_resign(cluster->replica);
 }
 
 static void watch_sync(struct kt_cluster *cluster)
@@ -466,11 +268,14 @@ static void watch(uv_timer_t *timer)
         kt_replica_disk_full(cluster->replica, atomic_load(&cluster->full));
         watch_sync(cluster);
         maybe_tick(cluster, now);
+        maybe_trim(cluster, now);
+    } else if (cluster->phase == FOUNDING) {
+        runtime_found_step(cluster, now);
     }
     stop_step(cluster, now);
 }
 
-static void *run(void *data)
+void *runtime_run(void *data)
 {
     struct kt_cluster *cluster = data;
 
@@ -479,86 +284,17 @@ static void *run(void *data)
     return NULL;
 }
 
-/* ---- Opening ---- */
-
-static enum kt_code open_log(struct kt_cluster *cluster, struct kt_wal_found *found, struct kt_error *error)
+void kt_cluster_close(struct kt_cluster *cluster, unsigned wait_ms)
 {
-    size_t length = strlen(cluster->folder) + sizeof "/log";
-    char *folder = kt_alloc(length);
-    struct kt_wal_options options = {.segment_bytes = cluster->options.segment_bytes};
-    int number = 0;
-    enum kt_code code;
-
-    snprintf(folder, length, "%s/log", cluster->folder);
-    code = kt_disk_open(folder, &cluster->disk, &number);
-    if (code != KT_OK)
-        kt_error_errno(error, code, number, "cannot open the log folder %s", folder);
-    kt_free(folder);
-    if (code != KT_OK)
-        return code;
-    options.disk = cluster->disk;
-    code = kt_wal_open(&options, &cluster->wal, found, error);
-    if (code != KT_OK)
-        return code;
-    return kt_founding_write(cluster->wal, cluster->members, cluster->options.member_count, found, error);
+    cluster->stop_by = kt_clock_ms() + wait_ms;
+    kt_mailbox_post(&cluster->mailbox, &cluster->stop_task, stop_asked);
+    pthread_join(cluster->thread, NULL);
+    runtime_release(cluster);
 }
 
-static enum kt_code open_replica(struct kt_cluster *cluster, const struct kt_wal_found *found, struct kt_error *error)
+void runtime_open_loop(struct kt_cluster *cluster)
 {
-    struct kt_state_position position = kt_state_applied(cluster->options.state);
-    struct kt_replica_options options = {
-        .self = cluster->options.self,
-        .members = cluster->members,
-        .member_count = cluster->options.member_count,
-        .election_ms = cluster->options.election_ms,
-        .heartbeat_ms = cluster->options.heartbeat_ms,
-        .random_seed = kt_random_system(),
-        .now_ms = kt_clock_ms(),
-        .log = *found,
-        .applied = position.index,
-        .applied_term = position.term,
-        .host = {.data = cluster,
-                 .send = host_send,
-                 .persist = host_persist,
-                 .fetch = host_fetch,
-                 .apply = host_apply,
-                 .want = host_want,
-                 .wall = host_wall,
-                 .fatal = host_fatal,
-                 .changed = host_changed},
-        .term_of = boot_term,
-        .read = boot_read,
-    };
-    return kt_replica_create(&options, &cluster->replica, error);
-}
-
-static enum kt_code open_transport(struct kt_cluster *cluster, struct kt_error *error)
-{
-    struct kt_peer peers[KT_PEERS_MAX];
-    struct kt_transport_options options = {
-        .loop = &cluster->loop,
-        .self = cluster->options.self,
-        .listen = cluster->listen,
-        .cluster = cluster->name,
-        .peers = peers,
-        .reconnect_ms = RECONNECT_MS,
-        .dead_ms = DEAD_ELECTIONS * cluster->options.election_ms,
-        .received = peer_received,
-        .connected = peer_connected,
-        .disconnected = peer_disconnected,
-        .data = cluster,
-    };
-
-    for (size_t i = 0; i < cluster->options.member_count; i++) {
-        const struct kt_member *member = &cluster->members[i];
-        if (member->id != cluster->options.self)
-            peers[options.peer_count++] = (struct kt_peer){.id = member->id, .address = member->address};
-    }
-    return kt_transport_open(&options, &cluster->transport, error);
-}
-
-static void open_loop(struct kt_cluster *cluster)
-{
+    kt_mailbox_init(&cluster->mailbox, wake_loop, cluster);
     KT_CHECK(uv_loop_init(&cluster->loop) == 0);
     KT_CHECK(uv_async_init(&cluster->loop, &cluster->async, mail) == 0);
     uv_prepare_init(&cluster->loop, &cluster->prepare);
@@ -570,119 +306,6 @@ static void open_loop(struct kt_cluster *cluster)
     uv_timer_start(&cluster->watch, watch, WATCH_MS, WATCH_MS);
 }
 
-static void release(struct kt_cluster *cluster)
-{
-    if (cluster->wal != NULL)
-        kt_wal_close(cluster->wal);
-    if (cluster->disk != NULL)
-        kt_disk_close(cluster->disk);
-    kt_mailbox_release(&cluster->mailbox);
-    pthread_mutex_destroy(&cluster->status_lock);
-    for (size_t i = 0; i < cluster->options.member_count; i++)
-        kt_free((char *)(uintptr_t)cluster->members[i].address);
-    kt_free(cluster->members);
-    kt_free(cluster->name);
-    kt_free(cluster->listen);
-    kt_free(cluster->folder);
-    kt_free(cluster);
-}
-
-static struct kt_cluster *create(const struct kt_cluster_options *options)
-{
-    struct kt_cluster *cluster = kt_zalloc(sizeof *cluster);
-
-    cluster->options = *options;
-    cluster->name = kt_text_dup(options->name);
-    cluster->listen = kt_text_dup(options->listen);
-    cluster->folder = kt_text_dup(options->folder);
-    cluster->members = kt_zalloc(options->member_count * sizeof *cluster->members + 1);
-    for (size_t i = 0; i < options->member_count; i++) {
-        cluster->members[i].id = options->members[i].id;
-        cluster->members[i].address = kt_text_dup(options->members[i].address);
-    }
-    cluster->options.members = cluster->members;
-    pthread_mutex_init(&cluster->status_lock, NULL);
-    kt_mailbox_init(&cluster->mailbox, wake_loop, cluster);
-    return cluster;
-}
-
-static void start_threads(struct kt_cluster *cluster)
-{
-    struct kt_log_writer_options writer = {
-        .wal = cluster->wal, .mailbox = &cluster->mailbox, .fail = writer_failed, .full = writer_full, .data = cluster};
-    struct kt_applier_options applier = {.state = cluster->options.state,
-                                         .mailbox = &cluster->mailbox,
-                                         .applied = batch_applied,
-                                         .visible = state_visible,
-                                         .data = cluster};
-    KT_CHECK(kt_log_writer_start(&writer, &cluster->writer) == KT_OK);
-    cluster->applier = kt_applier_start(&applier);
-}
-
-/* A loop whose start failed is run until its handles are gone. */
-static void abandon(struct kt_cluster *cluster)
-{
-    if (cluster->transport != NULL) {
-        cluster->phase = CLOSING;
-        kt_transport_close(cluster->transport, transport_closed, cluster);
-        while (cluster->transport != NULL)
-            uv_run(&cluster->loop, UV_RUN_ONCE);
-    }
-    while (cluster->writes > 0 || cluster->batches > 0) {
-        uv_run(&cluster->loop, UV_RUN_ONCE);
-    }
-    kt_log_writer_stop(cluster->writer);
-    kt_applier_stop(cluster->applier);
-    kt_mailbox_drain(&cluster->mailbox);
-    kt_applier_free(cluster->applier);
-    kt_replica_free(cluster->replica);
-    cluster->replica = NULL;
-    close_handles(cluster);
-    uv_run(&cluster->loop, UV_RUN_DEFAULT);
-    KT_CHECK(uv_loop_close(&cluster->loop) == 0);
-    release(cluster);
-}
-
-enum kt_code kt_cluster_open(const struct kt_cluster_options *options, struct kt_cluster **out, struct kt_error *error)
-{
-    struct kt_cluster *cluster;
-    struct kt_wal_found found;
-    enum kt_code code;
-
-    *out = NULL;
-    if (options->member_count > KT_PEERS_MAX)
-        return kt_error_set(error, KT_BAD_REQUEST, "a cluster has at most %u members, not %zu", KT_PEERS_MAX,
-                            options->member_count);
-    cluster = create(options);
-    code = open_log(cluster, &found, error);
-    if (code != KT_OK) {
-        release(cluster);
-        return code;
-    }
-    open_loop(cluster);
-    start_threads(cluster);
-    code = open_replica(cluster, &found, error);
-    if (code == KT_OK)
-        code = open_transport(cluster, error);
-    if (code != KT_OK) {
-        abandon(cluster);
-        return code;
-    }
-    publish_status(cluster);
-    KT_CHECK(pthread_create(&cluster->thread, NULL, run, cluster) == 0);
-    *out = cluster;
-    return KT_OK;
-}
-
-void kt_cluster_close(struct kt_cluster *cluster, unsigned wait_ms)
-{
-    cluster->stop_by = kt_clock_ms() + wait_ms;
-    kt_mailbox_post(&cluster->mailbox, &cluster->stop_task, stop_asked);
-    pthread_join(cluster->thread, NULL);
-    KT_CHECK(uv_loop_close(&cluster->loop) == 0);
-    release(cluster);
-}
-
 /* ---- Requests ---- */
 
 static void propose(struct kt_task *task)
@@ -690,8 +313,12 @@ static void propose(struct kt_task *task)
     struct kt_proposal *proposal = KT_CONTAINER(task, struct kt_proposal, task);
     struct kt_cluster *cluster = proposal->owner;
 
-    if (cluster->phase == RUNNING && cluster->replica != NULL) {
+    if (cluster->phase == RUNNING) {
         kt_replica_propose(cluster->replica, proposal);
+        return;
+    }
+    if (cluster->phase == FOUNDING) {
+        kt_list_append(&cluster->early_proposals, &proposal->link);
         return;
     }
     kt_reply_fail(&proposal->reply, KT_SHUTTING_DOWN, "%s", kt_code_text(KT_SHUTTING_DOWN));
@@ -709,8 +336,12 @@ static void read_asked(struct kt_task *task)
     struct kt_read *read = KT_CONTAINER(task, struct kt_read, task);
     struct kt_cluster *cluster = read->owner;
 
-    if (cluster->phase == RUNNING && cluster->replica != NULL) {
+    if (cluster->phase == RUNNING) {
         kt_replica_read(cluster->replica, read);
+        return;
+    }
+    if (cluster->phase == FOUNDING) {
+        kt_list_append(&cluster->early_reads, &read->link);
         return;
     }
     read->code = KT_SHUTTING_DOWN;
@@ -732,5 +363,5 @@ void kt_cluster_status(struct kt_cluster *cluster, struct kt_replica_status *sta
 
 void kt_cluster_log_usage(struct kt_cluster *cluster, uint64_t *bytes, unsigned *segments)
 {
-    kt_wal_usage(cluster->wal, bytes, segments);
+    kt_wal_usage(cluster->boot->wal, bytes, segments);
 }

@@ -1,29 +1,39 @@
 /*
  * The cluster as the rest of the node sees it: one object that owns the replica thread, the log writer and the applier.
- * Any thread may call; answers come through the done of what was handed in, on the replica thread: it must not block and
- * usually posts to the caller's own mailbox.
+ * Any thread may call; answers come through the done of what was handed in, on the replica thread: it must not block
+ * and usually posts to the caller's own mailbox.
  */
 #ifndef KT_CLUSTER_NODE_CLUSTER_H
 #define KT_CLUSTER_NODE_CLUSTER_H
 
+#include "cluster/node/boot.h"
 #include "cluster/node/replica.h"
-#include "engines/state.h"
 
 struct kt_cluster;
+
+/* Why a cluster ends by itself: the node must stop and, unless it was replaced, start again. */
+enum kt_ended {
+    KT_ENDED_ADOPTS,   /* another node's state is here: the next start begins from it */
+    KT_ENDED_DIVERGED, /* the state was wrong and is set aside at the next start, which joins anew */
+    KT_ENDED_REPLACED, /* another member is in the place of this one: do not start again with this data */
+};
 
 struct kt_cluster_options {
     kt_node_id self;
     const char *name;                /* nodes of different clusters refuse each other */
     const char *listen;              /* peer listener, "host:port" */
-    const struct kt_member *members; /* founding members, this node among them; copied */
+    const struct kt_member *members; /* the nodes that may be members, this one among them; copied */
     size_t member_count;
-    const char *folder; /* the log lives in "<folder>/log" */
-    uint64_t segment_bytes;
     unsigned election_ms, heartbeat_ms;
-    struct kt_state *state; /* borrowed until close; its applier is this object's */
+    uint64_t log_keep_bytes; /* of the log, for nodes that come back after a while; more than that is trimmed */
+    uint64_t
+        transfer_bytes_per_s; /* at which the state is sent to a node that lacks more than the log holds; 0: no limit */
+    struct kt_boot *boot;     /* log and state; borrowed until close, and the only user of the log meanwhile */
+    void (*ended)(void *data, enum kt_ended why); /* on the replica thread; must not block or close the cluster */
+    void *data;
 };
 
-/* Recovers the log, checks it against the state, starts the threads. */
+/* Starts the threads. A node without a log finds or founds its cluster first; requests wait meanwhile. */
 KT_MUST_USE enum kt_code kt_cluster_open(const struct kt_cluster_options *options, struct kt_cluster **cluster,
                                          struct kt_error *error);
 /* Hands leadership over if it leads (waiting up to wait_ms), fails what is pending, stops the threads, frees. */

@@ -14,7 +14,7 @@ struct kt_founding {
     kt_member_id heard[MEMBERS_MAX]; /* member id of a fresh node, while it is connected; 0: not heard */
     bool connected[MEMBERS_MAX];
     enum kt_founding_outcome outcome;
-    struct kt_buf entry;             /* data of the first entry */
+    struct kt_buf entry; /* data of the first entry */
 };
 
 static size_t place_of(const struct kt_founding *founding, kt_node_id node)
@@ -51,8 +51,8 @@ static void make_entry(struct kt_founding *founding)
         if (next == founding->options.member_count)
             break;
         node = founding->options.members[next].id;
-        KT_CHECK(raft_configuration_add(&configuration, founding->heard[next],
-                                        founding->options.members[next].address, RAFT_VOTER) == 0);
+        KT_CHECK(raft_configuration_add(&configuration, founding->heard[next], founding->options.members[next].address,
+                                        RAFT_VOTER) == 0);
     }
     KT_CHECK(raft_configuration_encode(&configuration, &bytes) == 0);
     raft_configuration_close(&configuration);
@@ -181,11 +181,8 @@ void kt_founding_entry(const struct kt_founding *founding, struct kt_entry *entr
 
     KT_CHECK(founding->outcome == KT_FOUNDING_FOUNDED);
     memcpy(chunk->data, founding->entry.data, founding->entry.len);
-    *entry = (struct kt_entry){.index = 1,
-                               .term = 1,
-                               .type = KT_ENTRY_CHANGE,
-                               .data = kt_slice(chunk->data, chunk->len),
-                               .chunk = chunk};
+    *entry = (struct kt_entry){
+        .index = 1, .term = 1, .type = KT_ENTRY_CHANGE, .data = kt_slice(chunk->data, chunk->len), .chunk = chunk};
 }
 
 enum kt_code kt_founding_write(struct kt_wal *wal, const struct kt_entry *entry, struct kt_wal_found *found,

@@ -1,14 +1,15 @@
 /*
- * How a node without a log comes to one. It tells every node of its member list which member it is (a HELLO) and listens:
+ * How a node without a log comes to one. It tells every node of its member list which member it is (a HELLO) and
+ * listens:
  *
  *   all of them are as new as this one     -> all make the same first entry out of the member ids they heard
  *   one of them belongs to a cluster whose
  *     first entry names this member        -> it is a founding member that was slow: it takes that entry
  *     first entry does not name it         -> it is a node that lost its data: it joins as a new member
  *
- * Founding needs a word from every listed node, so a node that comes up empty beside a cluster that lives can never found
- * a second one. Before the outcome nothing is voted for and nothing stored but the member id, so that starting again
- * changes nothing. No thread; driven like the replica, whose host it shares.
+ * Founding needs a word from every listed node, so a node that comes up empty beside a cluster that lives can never
+ * found a second one. Before the outcome nothing is voted for and nothing stored but the member id, so that starting
+ * again changes nothing. No thread; driven like the replica, whose host it shares.
  */
 #ifndef KT_CLUSTER_NODE_FOUNDING_H
 #define KT_CLUSTER_NODE_FOUNDING_H

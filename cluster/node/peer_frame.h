@@ -1,12 +1,11 @@
 /*
- * What nodes say to each other: the payload of a peer connection's frame. Little-endian; the transport checks integrity,
- * this decodes and trusts nothing all the same.
+ * What nodes say to each other: the payload of a peer connection's frame. Little-endian; the transport checks
+ * integrity, this decodes and trusts nothing all the same.
  *
  *   u8 kind, then
- *   RAFT          le64 sender, le64 receiver (member ids), u8 raft message type, its fields; AppendEntries: le32 count, then
- *                 per entry varint term, u8 type, string
- *   FORWARD       le64 term, le32 count, then count operations as strings, stamped with origin and sequence
- *   REPLY         le64 origin, le64 sequence, le64 term, the reply (engines/reply.h)
+ *   RAFT          le64 sender, le64 receiver (member ids), u8 raft message type, its fields; AppendEntries: le32 count,
+ * then per entry varint term, u8 type, string FORWARD       le64 term, le32 count, then count operations as strings,
+ * stamped with origin and sequence REPLY         le64 origin, le64 sequence, le64 term, the reply (engines/reply.h)
  *   PROBE         le64 term, le64 round: "is your term still this, and do you follow me?"
  *   PROBE_YES     le64 term, le64 round
  *   READ          le64 term, le64 number: "which index must a read see?"
@@ -65,9 +64,9 @@ struct kt_hello {
 KT_MUST_USE enum kt_code kt_frame_read_hello(struct kt_reader *reader, struct kt_hello *hello);
 
 /*
- * Decodes a raft message whose kind byte was read. Entries of an AppendEntries: *entries is an array that the caller frees
- * (kt_entries_free), their payloads are copied into one shared chunk; message->append_entries.entries is left NULL.
- * KT_BAD_FRAME for anything malformed; nothing is allocated then.
+ * Decodes a raft message whose kind byte was read. Entries of an AppendEntries: *entries is an array that the caller
+ * frees (kt_entries_free), their payloads are copied into one shared chunk; message->append_entries.entries is left
+ * NULL. KT_BAD_FRAME for anything malformed; nothing is allocated then.
  */
 KT_MUST_USE enum kt_code kt_frame_read_raft(struct kt_reader *reader, struct kt_frame_ends *ends,
                                             struct raft_message *message, struct kt_entry **entries);

@@ -219,8 +219,8 @@ static enum kt_code add_members(struct kt_replica *replica, const struct kt_repl
 }
 
 /*
- * The core is told the terms of all entries. Of payloads it needs those of configurations that the state has not got: they are
- * among the entries behind it, which are few.
+ * The core is told the terms of all entries. Of payloads it needs those of configurations that the state has not got:
+ * they are among the entries behind it, which are few.
  */
 static enum kt_code find_configurations(const struct kt_replica_options *options, struct raft_entry *entries,
                                         struct kt_list *kept, struct kt_error *error)
@@ -378,7 +378,8 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
     kt_list_init(&replica->reads_asked);
     kt_list_init(&replica->reads_unseen);
     code = add_members(replica, options, error);
-    if (code == KT_OK && raft_init(&replica->raft, NULL, NULL, replica->member, replica_member(replica, replica->self)->address) != 0)
+    if (code == KT_OK &&
+        raft_init(&replica->raft, NULL, NULL, replica->member, replica_member(replica, replica->self)->address) != 0)
         code = kt_error_set(error, KT_NO_MEMORY, "no memory for the raft core");
     if (code != KT_OK) {
         for (size_t i = 0; i < replica->member_count; i++)
@@ -387,7 +388,8 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
         kt_free(replica);
         return code;
     }
-    /* The core would write every message into a static buffer, seen or not: slow, and shared by all cores of a process. */
+    /* The core would write every message into a static buffer, seen or not: slow, and shared by all cores of a process.
+     */
     replica->raft.tracer = NULL;
     raft_seed(&replica->raft, (unsigned)kt_random_next(&replica->random));
     raft_set_election_timeout(&replica->raft, replica->election_ms);
@@ -577,8 +579,8 @@ void kt_replica_connected(struct kt_replica *replica, kt_node_id peer)
 }
 
 /*
- * A leader whose connection closes is most likely gone: its followers forget it, which lets them vote, and begin a pre-vote
- * soon instead of after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
+ * A leader whose connection closes is most likely gone: its followers forget it, which lets them vote, and begin a
+ * pre-vote soon instead of after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
  */
 static void suspect_leader(struct kt_replica *replica)
 {

@@ -1,13 +1,13 @@
 /*
  * The replica: the raft core and everything this node decides around it, driven by events and acting only through its
- * host. No thread, clock, socket or file of its own: kontikid runs it on the replica thread (cluster/node/runtime.c), the
- * simulator runs many in one process.
+ * host. No thread, clock, socket or file of its own: kontikid runs it on the replica thread (cluster/node/runtime.c),
+ * the simulator runs many in one process.
  *
- * Rules that hold (numbered in cluster/README.md): nothing is sent before the term and vote it depends on are durable; an
- * AppendEntries result follows the sync of its entries; entries reach the applier in order, once, when committed; a leader
- * serves only after an entry of its own term is applied; a linearizable read is confirmed by a majority that is asked
- * after the read came; requests keep the order in which this node got them, also across a change of leader, and each takes
- * effect at most once.
+ * Rules that hold (numbered in cluster/README.md): nothing is sent before the term and vote it depends on are durable;
+ * an AppendEntries result follows the sync of its entries; entries reach the applier in order, once, when committed; a
+ * leader serves only after an entry of its own term is applied; a linearizable read is confirmed by a majority that is
+ * asked after the read came; requests keep the order in which this node got them, also across a change of leader, and
+ * each takes effect at most once.
  */
 #ifndef KT_CLUSTER_NODE_REPLICA_H
 #define KT_CLUSTER_NODE_REPLICA_H
@@ -22,8 +22,8 @@
 struct kt_replica;
 
 /*
- * A write on its way. The caller owns it and its operation until done runs, exactly once. deadline_ms is on the clock of
- * kt_replica_tick. The operation is stamped in place with origin and sequence.
+ * A write on its way. The caller owns it and its operation until done runs, exactly once. deadline_ms is on the clock
+ * of kt_replica_tick. The operation is stamped in place with origin and sequence.
  */
 struct kt_proposal {
     struct kt_task task; /* for whoever moves it between threads */
@@ -62,10 +62,10 @@ struct kt_apply_batch {
     struct kt_task task;
     struct kt_apply_item *items;
     size_t count;
-    kt_index check_index;    /* set by the applier: the last multiple of KT_CHECK_ENTRIES in the batch, or 0 */
-    uint64_t check_hash;     /* the state's hash there */
-    size_t bytes;  /* of payload */
-    void *applier; /* whoever applies it may note itself here */
+    kt_index check_index; /* set by the applier: the last multiple of KT_CHECK_ENTRIES in the batch, or 0 */
+    uint64_t check_hash;  /* the state's hash there */
+    size_t bytes;         /* of payload */
+    void *applier;        /* whoever applies it may note itself here */
 };
 
 /* Entries to be read back from the log; returned through kt_replica_fetched. */
@@ -108,8 +108,8 @@ struct kt_replica_host {
     /* The role, term or known leader changed. */
     void (*changed)(void *data);
     /*
-     * This node lacks entries that no log holds any more: fetch the state of a node, up to index at least, then start again
-     * from it. Asked again until it has happened; the host sees to it that one fetch runs at a time.
+     * This node lacks entries that no log holds any more: fetch the state of a node, up to index at least, then start
+     * again from it. Asked again until it has happened; the host sees to it that one fetch runs at a time.
      */
     void (*fetch_state)(void *data, kt_node_id from, kt_index index);
     /* This node must not go on as what it is; see enum kt_end. Called once, nothing is done afterwards. */
@@ -124,7 +124,7 @@ struct kt_member {
 
 /* Where the state stands when the replica is created. */
 struct kt_replica_state {
-    kt_index index;                /* last entry applied; 0: none */
+    kt_index index; /* last entry applied; 0: none */
     kt_term term;
     kt_index configuration_index;  /* of the configuration that was in force there */
     struct kt_slice configuration; /* borrowed during create */
@@ -151,7 +151,8 @@ struct kt_replica_options {
 
 KT_MUST_USE enum kt_code kt_replica_create(const struct kt_replica_options *options, struct kt_replica **replica,
                                            struct kt_error *error);
-/* Fails what is pending with KT_SHUTTING_DOWN or KT_OUTCOME_UNKNOWN and frees. Nothing may be with the host any more. */
+/* Fails what is pending with KT_SHUTTING_DOWN or KT_OUTCOME_UNKNOWN and frees. Nothing may be with the host any more.
+ */
 void kt_replica_free(struct kt_replica *replica);
 
 /* Events. now_ms never decreases. */
@@ -178,8 +179,8 @@ void kt_replica_read(struct kt_replica *replica, struct kt_read *read);
 void kt_replica_resign(struct kt_replica *replica);
 
 /*
- * Entries up to index may go: the state is durable at least there (and nothing but the state is needed to replace them).
- * Ignored when it cannot be done now; the host asks again.
+ * Entries up to index may go: the state is durable at least there (and nothing but the state is needed to replace
+ * them). Ignored when it cannot be done now; the host asks again.
  */
 void kt_replica_trim(struct kt_replica *replica, kt_index durable, kt_index index);
 /* The log cannot grow at the moment, or can again: a leader without room takes nothing and hands over. */
@@ -190,7 +191,7 @@ enum kt_role { KT_FOLLOWER, KT_CANDIDATE, KT_LEADER };
 struct kt_peer_status {
     kt_node_id id;
     const char *address;
-    kt_member_id member;  /* 0: not a member now */
+    kt_member_id member; /* 0: not a member now */
     bool voter;
     bool connected;
     kt_index match; /* leader only: known to be durable there */

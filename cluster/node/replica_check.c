@@ -1,6 +1,7 @@
 /*
- * Equal logs must make equal states. Every node tells the others the hash of its state at every KT_CHECK_ENTRIES-th entry; one
- * that differs from a majority of the voters has a damaged state (memory, disk, a bug) and must not answer any more.
+ * Equal logs must make equal states. Every node tells the others the hash of its state at every KT_CHECK_ENTRIES-th
+ * entry; one that differs from a majority of the voters has a damaged state (memory, disk, a bug) and must not answer
+ * any more.
  */
 #include "base/log.h"
 #include "cluster/node/replica_internal.h"

@@ -12,7 +12,8 @@ _Static_assert(RAFT_VERSION_NUMBER == 2201, "the driver is written against the c
 
 /* Ceilings, each with its reason. */
 #define REPLICA_MEMBERS_MAX 16
-/* Entries kept in memory for followers that are a little behind and for the applier; what is not durable is always kept. */
+/* Entries kept in memory for followers that are a little behind and for the applier; what is not durable is always
+ * kept. */
 #define REPLICA_WINDOW_BYTES (32u << 20)
 /* Entries on the way to one follower and not acknowledged: covers the bandwidth of a fast link times its delay. */
 #define REPLICA_STREAM_BYTES (8u << 20)
@@ -24,17 +25,20 @@ _Static_assert(RAFT_VERSION_NUMBER == 2201, "the driver is written against the c
 /* Requests of this node that wait for their result: beyond it the client is told to try again. */
 #define REPLICA_PROPOSALS_MAX  65536u
 #define REPLICA_PROPOSAL_BYTES (256u << 20)
-/* What other nodes forwarded and is not yet in the log; they send no more than their own share, so this is a last resort. */
+/* What other nodes forwarded and is not yet in the log; they send no more than their own share, so this is a last
+ * resort. */
 #define REPLICA_INTAKE_BYTES (512u << 20)
 /* Entries with the applier: enough to keep it busy while the next are gathered. */
 #define REPLICA_APPLY_BATCHES 4u
 #define REPLICA_APPLY_BYTES   (1u << 20)
 #define REPLICA_APPLY_ENTRIES 1024u
-/* Read rounds under way: a new one may start before the last is confirmed, so that a read waits one round trip, not two. */
+/* Read rounds under way: a new one may start before the last is confirmed, so that a read waits one round trip, not
+ * two. */
 #define REPLICA_ROUNDS 8u
 /* After so long without an answer from the leader a forwarded request is sent again; its record makes that safe. */
 #define REPLICA_RESEND_MS 1000u
-/* Checkpoints of the state's hash that are remembered: a node that is further behind is compared when it has caught up. */
+/* Checkpoints of the state's hash that are remembered: a node that is further behind is compared when it has caught up.
+ */
 #define REPLICA_CHECKS 16u
 /* A member that joins becomes a voter when it lacks no more than this. */
 #define REPLICA_CAUGHT_UP 1024u
@@ -91,10 +95,10 @@ struct stream {
 struct member {
     kt_node_id id;
     char *address;
-    kt_member_id member;   /* which life of it the configuration names; 0: none */
+    kt_member_id member; /* which life of it the configuration names; 0: none */
     bool voter;
     bool connected;
-    kt_member_id joining;  /* leader: the member that asks to take this node's place; 0: none */
+    kt_member_id joining; /* leader: the member that asks to take this node's place; 0: none */
     struct stream stream;
 };
 
@@ -201,15 +205,15 @@ struct kt_replica {
     size_t asker_count, asker_cap;
 
     /* Members. */
-    struct kt_buf founding;        /* data of the cluster's first entry, for nodes that come up empty */
-    bool was_member;               /* the configuration named this member once */
-    kt_time_ms joined_ms;          /* last time this node asked to be a member */
+    struct kt_buf founding; /* data of the cluster's first entry, for nodes that come up empty */
+    bool was_member;        /* the configuration named this member once */
+    kt_time_ms joined_ms;   /* last time this node asked to be a member */
 
     /* Hashes of the state, as the members told them; a ring by index. */
     struct check {
         kt_index index;
         uint64_t hash[REPLICA_MEMBERS_MAX];
-        uint32_t known;            /* bit per member */
+        uint32_t known; /* bit per member */
     } checks[REPLICA_CHECKS];
 };
 

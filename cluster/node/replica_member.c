@@ -1,8 +1,8 @@
 /*
- * Who belongs to the cluster. The configuration in the log names members: one life of a node each, voters or standbys. A
- * node that comes up without data is a new member: it asks to be taken in (JOIN), and the leader, one change at a time and
- * each committed before the next, removes the member that was this node before, adds the new one as a standby, and makes it
- * a voter once it has caught up (raft dissertation, 4.1 and 4.2.1).
+ * Who belongs to the cluster. The configuration in the log names members: one life of a node each, voters or standbys.
+ * A node that comes up without data is a new member: it asks to be taken in (JOIN), and the leader, one change at a
+ * time and each committed before the next, removes the member that was this node before, adds the new one as a standby,
+ * and makes it a voter once it has caught up (raft dissertation, 4.1 and 4.2.1).
  *
  *   old member, voter ──JOIN──▶ removed ──▶ new member, standby ──caught up──▶ voter
  */

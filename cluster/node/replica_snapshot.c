@@ -1,7 +1,7 @@
 /*
- * The log is trimmed, because the state is its own snapshot: what the core calls one is a mark (index, term, configuration).
- * A follower that lacks entries which are gone is offered the state itself. It fetches a copy over a connection of its own,
- * and starts again from it; the core of that follower never installs anything.
+ * The log is trimmed, because the state is its own snapshot: what the core calls one is a mark (index, term,
+ * configuration). A follower that lacks entries which are gone is offered the state itself. It fetches a copy over a
+ * connection of its own, and starts again from it; the core of that follower never installs anything.
  */
 #include "base/log.h"
 #include "cluster/node/replica_internal.h"

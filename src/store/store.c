@@ -202,6 +202,11 @@ enum kt_code kt_store_sync(struct kt_store *store)
     return code_of(mdb_env_sync(store->env, 1), "cannot sync");
 }
 
+enum kt_code kt_store_copy(struct kt_store *store, int fd)
+{
+    return code_of(mdb_env_copyfd2(store->env, fd, MDB_CP_COMPACT), "cannot copy");
+}
+
 static uint64_t pages_of(const MDB_stat *stat)
 {
     return stat->ms_branch_pages + stat->ms_leaf_pages + stat->ms_overflow_pages;

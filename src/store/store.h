@@ -41,6 +41,11 @@ KT_MUST_USE enum kt_code kt_store_space(struct kt_store *store, const char *name
                                         struct kt_error *error);
 /* Everything committed so far is on the disk. Any thread. */
 KT_MUST_USE enum kt_code kt_store_sync(struct kt_store *store);
+/*
+ * Writes a compacted copy of everything committed into fd, which may be a pipe; opened with kt_store_open it is the same
+ * store. Any thread; the writer goes on meanwhile.
+ */
+KT_MUST_USE enum kt_code kt_store_copy(struct kt_store *store, int fd);
 /* Bytes in use by data, and the size of the file. Any thread. */
 void kt_store_usage(struct kt_store *store, uint64_t *used_bytes, uint64_t *file_bytes);
 
