@@ -79,10 +79,17 @@ static void send_messages(struct kt_replica *replica, const struct raft_message 
     for (unsigned i = 0; i < count; i++) {
         const struct raft_message *message = &messages[i];
         struct member *member = replica_member(replica, message->server_id);
+        struct raft_message answer;
         struct kt_buf frame;
 
         if (member == NULL)
             continue;
+        if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
+            /* The core leaves the hint unset when it refuses because of the term: memory that is nobody's business. */
+            answer = *message;
+            answer.append_entries_result.last_log_index = raft_last_index(&replica->raft);
+            message = &answer;
+        }
         if (message->type == RAFT_APPEND_ENTRIES) {
             replica_stream_want(replica, member, &message->append_entries);
             continue;
@@ -286,6 +293,8 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
         kt_free(replica);
         return code;
     }
+    /* The core would write every message into a static buffer, seen or not: slow, and shared by all cores of a process. */
+    replica->raft.tracer = NULL;
     raft_seed(&replica->raft, (unsigned)kt_random_next(&replica->random));
     raft_set_election_timeout(&replica->raft, replica->election_ms);
     raft_set_heartbeat_timeout(&replica->raft, replica->heartbeat_ms);
@@ -586,6 +595,7 @@ void kt_replica_flush(struct kt_replica *replica)
     if (replica_leads(replica) && replica->barrier_needed)
         submit_barrier(replica);
     replica_propose_flush(replica);
+    replica_streams_flush(replica);
     replica_reads_flush(replica);
     if (!replica->dead)
         replica_hand_over(replica);

@@ -1,10 +1,12 @@
 #include "engines/registry.h"
 
 #include "engines/kv/kv.h"
+#include "engines/machine/machine.h"
 
 /* The order is the engines' position everywhere; their ids are what is stored. */
 const struct kt_engine *const kt_engines[] = {
     &kt_kv_engine,
+    &kt_machine_engine,
 };
 const size_t kt_engine_count = KT_COUNT(kt_engines);
 

@@ -1,0 +1,103 @@
+/*
+ * The state-machine engine: definitions, instances, events, and the answers kept for repeated requests.
+ *
+ * Everything that its commands answer is canonical JSON text of an object, with the members sorted by name. The
+ * parameter structs are what kt_struct_from_json fills from a client's request; a caller inside the process may fill one
+ * by hand and check it with kt_struct_check (given: bit i for row i, in the order of the members below).
+ */
+#ifndef KT_ENGINES_MACHINE_H
+#define KT_ENGINES_MACHINE_H
+
+#include "engines/engine.h"
+
+extern const struct kt_engine kt_machine_engine;
+
+/* machine.put; RCP PUT_MACHINE. The definition's keys must be sorted (the field row asks for it). */
+struct kt_machine_put_params {
+    uint64_t given;
+    struct kt_slice machine;
+    uint64_t version;
+    struct kt_slice definition;
+    struct kt_slice checksum;        /* accepted, ignored */
+    struct kt_slice idempotency_key; /* accepted, ignored: a repeated put changes nothing by nature */
+};
+
+/* machine.get; RCP GET_MACHINE. Without version the highest one. */
+struct kt_machine_get_params {
+    uint64_t given;
+    struct kt_slice machine;
+    uint64_t version;
+};
+
+/* machine.list; RCP LIST_MACHINES. Without limit everything from offset on. */
+struct kt_machine_list_params {
+    uint64_t given;
+    uint64_t limit;
+    uint64_t offset;
+};
+
+/* machine.create_instance; RCP CREATE_INSTANCE. Without instance_id a random UUID. */
+struct kt_machine_create_params {
+    uint64_t given;
+    struct kt_slice machine;
+    uint64_t version;
+    struct kt_slice instance_id;
+    struct kt_slice initial_ctx;
+    struct kt_slice idempotency_key;
+};
+
+/* machine.get_instance; RCP GET_INSTANCE. */
+struct kt_machine_instance_params {
+    uint64_t given;
+    struct kt_slice instance_id;
+};
+
+/* machine.list_instances; RCP LIST_INSTANCES. */
+struct kt_machine_instances_params {
+    uint64_t given;
+    struct kt_slice machine;
+    struct kt_slice state;
+    uint64_t limit;
+    uint64_t offset;
+};
+
+/* machine.delete_instance; RCP DELETE_INSTANCE. */
+struct kt_machine_delete_params {
+    uint64_t given;
+    struct kt_slice instance_id;
+    struct kt_slice idempotency_key;
+};
+
+/* machine.apply_event; RCP APPLY_EVENT. */
+struct kt_machine_event_params {
+    uint64_t given;
+    struct kt_slice instance_id;
+    struct kt_slice event;
+    struct kt_slice payload;
+    struct kt_slice expected_state;
+    uint64_t expected_wal_offset;
+    struct kt_slice event_id;
+    struct kt_slice idempotency_key;
+};
+
+/* The row numbers of what may be absent, for KT_GIVEN and for filling given by hand. */
+enum {
+    KT_MACHINE_GET_VERSION = 1,
+    KT_MACHINE_LIST_LIMIT = 0,
+    KT_MACHINE_LIST_OFFSET = 1,
+    KT_MACHINE_CREATE_INSTANCE_ID = 2,
+    KT_MACHINE_CREATE_INITIAL_CTX = 3,
+    KT_MACHINE_CREATE_IDEMPOTENCY_KEY = 4,
+    KT_MACHINE_INSTANCES_MACHINE = 0,
+    KT_MACHINE_INSTANCES_STATE = 1,
+    KT_MACHINE_INSTANCES_LIMIT = 2,
+    KT_MACHINE_INSTANCES_OFFSET = 3,
+    KT_MACHINE_DELETE_IDEMPOTENCY_KEY = 1,
+    KT_MACHINE_EVENT_PAYLOAD = 2,
+    KT_MACHINE_EVENT_EXPECTED_STATE = 3,
+    KT_MACHINE_EVENT_EXPECTED_WAL_OFFSET = 4,
+    KT_MACHINE_EVENT_EVENT_ID = 5,
+    KT_MACHINE_EVENT_IDEMPOTENCY_KEY = 6,
+};
+
+#endif

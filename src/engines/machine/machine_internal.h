@@ -1,0 +1,144 @@
+/*
+ * The inside of the state-machine engine: its keyspaces, what it keeps in memory, and the failures in words.
+ *
+ * Keyspaces (integers in keys big-endian, so that bytewise order is numeric; in values varints):
+ *
+ *   machine.name        machine name                       -> machine id, number of versions
+ *   machine.definition  id32 version32                     -> hash of the rest, offset of its put, groups of its states, normal form
+ *   machine.group       id32 state name                    -> group32
+ *   machine.state       length16 state name group32        -> nothing
+ *   machine.count       'm' id32 | 'g' group32             -> instances, deleted ones not counted
+ *   machine.instance    00 id | 01 hash128 probe8          -> record (instance.h)
+ *   machine.created     index64 serial32                   -> instance id
+ *   machine.by_machine  id32 index64 serial32              -> nothing
+ *   machine.by_group    group32 index64 serial32           -> nothing
+ *   machine.reply       index64 serial32                   -> time, operation, instance id, key, encoded reply
+ *   machine.reply_key   hash128                            -> keys in machine.reply, 12 bytes each
+ *
+ * A group is one state of one machine (by name, over all its versions); groups exist from the put on, so that an event
+ * moves an instance from one to another without looking up a name. Machine ids and groups are numbered from 1.
+ */
+#ifndef KT_ENGINES_MACHINE_INTERNAL_H
+#define KT_ENGINES_MACHINE_INTERNAL_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "engines/machine/definition.h"
+#include "engines/machine/machine.h"
+#include "engines/machine/machine_limits.h"
+#include "engines/registry.h"
+#include "store/store.h"
+#include "wire/json.h"
+
+/* Operations: stored in the log, appended, never reused. */
+enum {
+    MACHINE_OP_PUT = KT_OP_CODE(KT_ENGINE_MACHINE, 1),
+    MACHINE_OP_CREATE = KT_OP_CODE(KT_ENGINE_MACHINE, 2),
+    MACHINE_OP_DELETE = KT_OP_CODE(KT_ENGINE_MACHINE, 3),
+    MACHINE_OP_EVENT = KT_OP_CODE(KT_ENGINE_MACHINE, 4),
+    MACHINE_OP_FORGET = KT_OP_CODE(KT_ENGINE_MACHINE, 5),
+};
+
+/* A compiled definition, cached. */
+struct compiled {
+    struct kt_list link; /* least recently used first */
+    uint8_t key[16];     /* machine id, version, hash of the record: memory never answers for a record that is gone */
+    struct kt_arena arena;
+    struct definition definition;
+    const uint32_t *groups; /* of its states */
+};
+
+/* Applier's thread. */
+struct compiled_cache {
+    struct kt_map entries;
+    struct kt_list order;
+    size_t bytes;
+};
+
+/* The engine's state. Everything above the line is fixed from open on and for any thread. */
+struct machine {
+    struct kt_engine_options options;
+    kt_space names, definitions, groups, states, counts;
+    kt_space instances, created, by_machine, by_group;
+    kt_space replies, reply_keys;
+    /* ---- applier's thread ---- */
+    struct compiled_cache cache;
+    struct kt_arena arena; /* of the operation being applied */
+    struct kt_buf record;  /* the value about to be written */
+    struct kt_buf ctx;     /* a merged context */
+};
+
+/* The largest value written: a kept answer, with its keys. */
+#define MACHINE_RECORD_BYTES_MAX (KT_REPLY_BYTES_MAX + (64u << 10))
+
+/* Operation bodies. Delete and event take the command's parameters as they are. */
+struct machine_put_op {
+    uint64_t given;
+    struct kt_slice machine;
+    uint64_t version;
+    struct kt_slice definition; /* the normal form */
+    uint64_t versions_max;      /* the proposer's setting, so that all nodes decide alike; 0: none */
+};
+
+struct machine_create_op {
+    uint64_t given;
+    struct kt_slice machine;
+    uint64_t version;
+    struct kt_slice instance_id;
+    bool generated; /* the client named no instance: its idempotency key stands alone */
+    struct kt_slice initial_ctx;
+    struct kt_slice idempotency_key;
+    bool recreate; /* the proposer's setting */
+};
+
+struct machine_forget_op {
+    uint64_t given;
+    uint64_t max;
+};
+
+#define MACHINE_COMMAND_COUNT 8
+#define MACHINE_OP_COUNT      5
+extern const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT];
+extern const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT];
+/* The bodies' descriptions, for prepare. */
+extern const struct kt_op_kind machine_op_put, machine_op_create, machine_op_delete, machine_op_event,
+    machine_op_forget;
+
+/* The applies (engine.h). */
+enum kt_code machine_put_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                               struct kt_reply *reply);
+enum kt_code machine_create_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                  struct kt_reply *reply);
+enum kt_code machine_delete_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                  struct kt_reply *reply);
+enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                 struct kt_reply *reply);
+enum kt_code machine_forget_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                  struct kt_reply *reply);
+
+/* The queries that have a file of their own. */
+enum kt_code machine_get_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_list_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_instances_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+
+/* Empties what one operation used; called at the start of each apply. Large buffers are given back. */
+void machine_begin(struct machine *machine);
+/* A buffer's failure as the result of an apply: want of memory is no result but stops the node. */
+enum kt_code machine_buf_failed(const struct kt_buf *buf, struct kt_reply *reply);
+/* Ends a query: what did not fit or failed becomes the reply. */
+enum kt_code machine_query_end(enum kt_code code, struct kt_reply *reply);
+
+/* Failures with their details: each fills the reply and returns its code. */
+enum kt_code fail_machine_not_found(struct kt_reply *reply, struct kt_slice machine, const uint64_t *version);
+enum kt_code fail_machine_exists(struct kt_reply *reply, struct kt_slice machine, uint64_t version);
+enum kt_code fail_machine_limit(struct kt_reply *reply, struct kt_slice machine, uint64_t versions, uint64_t limit);
+enum kt_code fail_instance_not_found(struct kt_reply *reply, struct kt_slice id);
+enum kt_code fail_instance_exists(struct kt_reply *reply, struct kt_slice id);
+enum kt_code fail_transition(struct kt_reply *reply, struct kt_slice state, struct kt_slice event);
+enum kt_code fail_guard(struct kt_reply *reply, struct kt_slice from, struct kt_slice to, struct kt_slice event,
+                        struct kt_slice guard);
+enum kt_code fail_state(struct kt_reply *reply, struct kt_slice expected, struct kt_slice actual);
+enum kt_code fail_offset(struct kt_reply *reply, uint64_t expected, uint64_t actual);
+
+#endif

@@ -1,0 +1,50 @@
+/* The ceilings of the state-machine engine, each with its reason. Values above them are answered with an error. */
+#ifndef KT_ENGINES_MACHINE_LIMITS_H
+#define KT_ENGINES_MACHINE_LIMITS_H
+
+#include <stdint.h>
+
+/* Machine and state names are store keys, raw, behind a prefix of at most 8 bytes: LMDB's keys end at 511 bytes. */
+#define MACHINE_NAME_BYTES_MAX 480u
+/* Instance ids, events, event ids and idempotency keys: generous for people and programs, small in every record. */
+#define MACHINE_ID_BYTES_MAX 1024u
+/* A version is read as a signed 32-bit integer by existing clients. */
+#define MACHINE_VERSION_MAX 2147483647u
+
+/* A definition is one log entry, and is compiled on the applier's thread when it is first used. */
+#define MACHINE_DEFINITION_BYTES_MAX (1u << 20)
+#define MACHINE_STATES_MAX           10000u
+#define MACHINE_TRANSITIONS_MAX      10000u
+/* (source, transition) pairs: what the compiled form has one row for. */
+#define MACHINE_SOURCES_MAX 100000u
+
+/* A guard is read by people; the bound keeps its compiled form small. */
+#define MACHINE_GUARD_BYTES_MAX 4096u
+/* Parentheses and negations inside each other: the parser's recursion is bounded by it. */
+#define MACHINE_GUARD_DEPTH_MAX 64u
+/* Bytes of context that the guards of one event may look at: about a tenth of a second of the applier's time. */
+#define MACHINE_GUARD_WORK_BYTES_MAX (256ull << 20)
+
+/* A context travels in answers and pushed events of at most 16 MiB, with something beside it. */
+#define MACHINE_CTX_BYTES_MAX (8u << 20)
+
+/* Instances in one page of a list: what existing clients are told by the handshake. */
+#define MACHINE_LIST_DEFAULT 100u
+#define MACHINE_LIST_MAX     1000u
+
+/* Compiled definitions in memory, by number and by the bytes of their compiled forms. */
+#define MACHINE_CACHE_ENTRIES_MAX 1024u
+#define MACHINE_CACHE_BYTES_MAX   (64u << 20)
+
+/* How long a repeated request gets its first answer, in replicated time. */
+#define MACHINE_REPLY_LIFETIME_MS (24ull * 60 * 60 * 1000)
+/* Answers that one machine.forget removes: a few milliseconds of the applier's time. */
+#define MACHINE_FORGET_MAX 1000u
+/* Answers that keeping a new one removes: more than one, so that the number of expired ones falls under any load. */
+#define MACHINE_FORGET_INLINE 2u
+/* Keys sharing one 128-bit hash: one in practice, a few if somebody looks for collisions. */
+#define MACHINE_REPLY_BUCKET_MAX 16u
+/* Long instance ids sharing one 128-bit hash: the probe is one byte. */
+#define MACHINE_PROBES_MAX 256u
+
+#endif

@@ -1,0 +1,290 @@
+#include "faults.h"
+
+#include "base/check.h"
+#include "cluster.h"
+
+enum fault {
+    FAULT_CRASH,
+    FAULT_POWER,
+    FAULT_DOOM,      /* the power goes in the middle of a disk operation to come */
+    FAULT_ALL_POWER, /* of several nodes at once */
+    FAULT_ISOLATE,
+    FAULT_SPLIT,
+    FAULT_ONE_WAY,
+    FAULT_BREAK,
+    FAULT_PAUSE,
+    FAULT_SLOW_DISK,
+    FAULT_FULL_DISK,
+    FAULT_ODD, /* wall clock jumps, planned hand-over */
+    FAULT_KINDS
+};
+
+_Static_assert(FAULT_KINDS == sizeof((struct sim_faults){0}.weights) / sizeof(unsigned), "a weight for each");
+
+void sim_faults_init(struct sim_faults *faults, struct sim_cluster *cluster)
+{
+    static const unsigned usual[FAULT_KINDS] = {10, 12, 6, 3, 12, 8, 8, 10, 10, 6, 5, 10};
+    struct sim_world *world = &cluster->world;
+    memset(faults, 0, sizeof(*faults));
+    faults->cluster = cluster;
+    faults->pause = SIM_MS(sim_between(world, SIM_FAULTS, 150, 1500));
+    faults->bias = (unsigned)sim_below(world, SIM_FAULTS, 60);
+    /* Each run leaves out some kinds and prefers others: rare meetings become likely in some run. */
+    for (unsigned i = 0; i < FAULT_KINDS; i++)
+        faults->weights[i] = usual[i] * (unsigned)sim_below(world, SIM_FAULTS, 4);
+}
+
+static struct sim_world *world_of(struct sim_faults *faults)
+{
+    return &faults->cluster->world;
+}
+
+static uint64_t dice(struct sim_faults *faults, uint64_t low, uint64_t high)
+{
+    return sim_between(world_of(faults), SIM_FAULTS, low, high);
+}
+
+/* Mostly short, sometimes long. */
+static sim_us some_span(struct sim_faults *faults, unsigned low_ms, unsigned high_ms)
+{
+    return sim_latency(world_of(faults), SIM_FAULTS, SIM_MS(low_ms), SIM_MS(high_ms));
+}
+
+/* ---- Crashes ---- */
+
+static void restart(struct sim_event *event)
+{
+    struct sim_node *node = event->data;
+    if (node->up || node->life != event->number)
+        return;
+    sim_node_boot(node);
+    /* Power that goes while the log recovers. */
+    if (!node->up && !node->cluster->world.failed)
+        sim_faults_crash(node, true);
+}
+
+void sim_faults_crash(struct sim_node *node, bool power)
+{
+    struct sim_faults *faults = &node->cluster->faults;
+    if (node->cluster->world.failed)
+        return;
+    node->cluster->counts.crashes++;
+    if (power)
+        node->cluster->counts.power_losses++;
+    sim_node_crash(node, power);
+    sim_us down = faults->on ? some_span(faults, 5, 4000) : 0;
+    sim_schedule(world_of(faults), down, NULL, restart, node)->number = node->life;
+}
+
+/* ---- Partitions ---- */
+
+static void cut(struct sim_faults *faults, unsigned a, unsigned b, bool both)
+{
+    sim_network_block(&faults->cluster->network, a, b, true);
+    if (both)
+        sim_network_block(&faults->cluster->network, b, a, true);
+}
+
+static void heal(struct sim_event *event)
+{
+    struct sim_faults *faults = event->data;
+    sim_network_heal(&faults->cluster->network);
+}
+
+static void partition(struct sim_faults *faults, unsigned node, enum fault fault)
+{
+    unsigned nodes = faults->cluster->options.nodes;
+    uint64_t side = fault == FAULT_ISOLATE ? 1u << node : dice(faults, 1, (1u << nodes) - 2);
+    faults->cluster->counts.partitions++;
+    for (unsigned a = 0; a < nodes; a++) {
+        for (unsigned b = 0; b < nodes; b++) {
+            bool apart = (side >> a & 1) && !(side >> b & 1);
+            if (fault == FAULT_ONE_WAY)
+                apart = a != b && (a == node || b == node) && sim_chance(world_of(faults), SIM_FAULTS, 40);
+            if (apart)
+                cut(faults, a, b, fault != FAULT_ONE_WAY);
+        }
+    }
+    sim_schedule(world_of(faults), some_span(faults, 20, 4000), NULL, heal, faults);
+}
+
+/* ---- Disks and clocks ---- */
+
+static void disk_better(struct sim_event *event)
+{
+    struct sim_node *node = event->data;
+    node->slow_disk = 1;
+    if (node->disk_full)
+        sim_node_disk_full(node, false);
+}
+
+static void disk_worse(struct sim_faults *faults, struct sim_node *node, bool full)
+{
+    if (full) {
+        faults->cluster->counts.full_disks++;
+        sim_node_disk_full(node, true);
+    } else {
+        faults->cluster->counts.slow_disks++;
+        node->slow_disk = (unsigned)dice(faults, 2, 100);
+        sim_note(world_of(faults), node->id, "slow disk", node->slow_disk, 0, 0);
+    }
+    sim_schedule(world_of(faults), some_span(faults, 50, 3000), NULL, disk_better, node);
+}
+
+static void odd(struct sim_faults *faults, struct sim_node *node)
+{
+    if (sim_chance(world_of(faults), SIM_FAULTS, 50)) {
+        faults->cluster->counts.clock_jumps++;
+        node->wall_offset_ms += (int64_t)dice(faults, 0, 20000) - 10000;
+        return;
+    }
+    if (node->up && node->paused_until <= world_of(faults)->now) {
+        faults->cluster->counts.resigns++;
+        sim_note(world_of(faults), node->id, "resign", 0, 0, 0);
+        sim_node_enter(node);
+        kt_replica_resign(node->replica);
+        sim_node_turn(node);
+    }
+}
+
+/* ---- The schedule ---- */
+
+static unsigned leader_now(struct sim_faults *faults)
+{
+    unsigned found = (unsigned)dice(faults, 0, faults->cluster->options.nodes - 1);
+    for (unsigned i = 0; i < faults->cluster->options.nodes; i++)
+        if (faults->cluster->nodes[i].up && faults->cluster->nodes[i].status.role == KT_LEADER)
+            found = i;
+    return found;
+}
+
+static enum fault some_fault(struct sim_faults *faults)
+{
+    unsigned total = 0;
+    for (unsigned i = 0; i < FAULT_KINDS; i++)
+        total += faults->weights[i];
+    unsigned choice = (unsigned)sim_below(world_of(faults), SIM_FAULTS, total);
+    for (unsigned i = 0; i < FAULT_KINDS; i++) {
+        if (choice < faults->weights[i])
+            return (enum fault)i;
+        choice -= faults->weights[i];
+    }
+    return FAULT_BREAK;
+}
+
+static void inject(struct sim_faults *faults, unsigned number)
+{
+    struct sim_cluster *cluster = faults->cluster;
+    struct sim_node *node = &cluster->nodes[number];
+    enum fault fault = some_fault(faults);
+    switch (fault) {
+    case FAULT_CRASH:
+    case FAULT_POWER:
+        if (node->up)
+            sim_faults_crash(node, fault == FAULT_POWER);
+        break;
+    case FAULT_DOOM:
+        sim_node_doom(node, dice(faults, 1, 12));
+        break;
+    case FAULT_ALL_POWER:
+        for (unsigned i = 0; i < cluster->options.nodes; i++)
+            if (cluster->nodes[i].up && sim_chance(&cluster->world, SIM_FAULTS, 70))
+                sim_faults_crash(&cluster->nodes[i], true);
+        break;
+    case FAULT_ISOLATE:
+    case FAULT_SPLIT:
+    case FAULT_ONE_WAY:
+        partition(faults, number, fault);
+        break;
+    case FAULT_BREAK:
+        cluster->counts.breaks++;
+        sim_network_break(&cluster->network, number,
+                          (number + (unsigned)dice(faults, 1, cluster->options.nodes - 1)) % cluster->options.nodes);
+        break;
+    case FAULT_PAUSE:
+        cluster->counts.pauses++;
+        if (node->up)
+            sim_node_pause(node, some_span(faults, 10, 3000));
+        break;
+    case FAULT_SLOW_DISK:
+    case FAULT_FULL_DISK:
+        disk_worse(faults, node, fault == FAULT_FULL_DISK);
+        break;
+    case FAULT_ODD:
+        odd(faults, node);
+        break;
+    case FAULT_KINDS:
+        break;
+    }
+}
+
+static void scheduled(struct sim_event *event)
+{
+    struct sim_faults *faults = event->data;
+    unsigned nodes = faults->cluster->options.nodes;
+    if (!faults->on)
+        return;
+    /* Half of them hit the leader. */
+    unsigned number =
+        sim_chance(world_of(faults), SIM_FAULTS, 50) ? leader_now(faults) : (unsigned)dice(faults, 0, nodes - 1);
+    inject(faults, number);
+    sim_schedule(world_of(faults), 1 + sim_below(world_of(faults), SIM_FAULTS, faults->pause * 2), NULL, scheduled,
+                 faults);
+}
+
+static void at_role_change(struct sim_event *event)
+{
+    struct sim_faults *faults = event->data;
+    if (faults->on)
+        inject(faults, (unsigned)event->number);
+}
+
+static void burst(struct sim_event *event)
+{
+    struct sim_faults *faults = event->data;
+    sim_clients_poke(&faults->cluster->clients);
+}
+
+void sim_faults_noticed(struct sim_node *node)
+{
+    struct sim_faults *faults = &node->cluster->faults;
+    enum kt_role role = node->status.role, before = faults->role[node->number];
+    bool serving = node->status.serving, served = faults->serving[node->number];
+    faults->role[node->number] = role;
+    faults->serving[node->number] = serving;
+    if (!faults->on || (role == before && serving == served))
+        return;
+    sim_note(world_of(faults), node->id, "role", role, serving, node->status.term);
+    if (role == KT_LEADER && sim_chance(world_of(faults), SIM_FAULTS, 50))
+        sim_schedule(world_of(faults), sim_below(world_of(faults), SIM_FAULTS, 2000), NULL, burst, faults);
+    if (sim_chance(world_of(faults), SIM_FAULTS, faults->bias)) {
+        unsigned victim = node->number;
+        if (sim_chance(world_of(faults), SIM_FAULTS, 30))
+            victim = (unsigned)dice(faults, 0, faults->cluster->options.nodes - 1);
+        sim_schedule(world_of(faults), some_span(faults, 0, 12), NULL, at_role_change, faults)->number = victim;
+    }
+}
+
+void sim_faults_start(struct sim_faults *faults)
+{
+    faults->on = true;
+    sim_schedule(world_of(faults), sim_below(world_of(faults), SIM_FAULTS, faults->pause), NULL, scheduled, faults);
+}
+
+void sim_faults_end(struct sim_faults *faults)
+{
+    struct sim_cluster *cluster = faults->cluster;
+    faults->on = false;
+    sim_note(world_of(faults), 0, "faults end", 0, 0, 0);
+    sim_network_heal(&cluster->network);
+    for (unsigned i = 0; i < cluster->options.nodes; i++) {
+        struct sim_node *node = &cluster->nodes[i];
+        node->slow_disk = 1; /* pauses run out by themselves */
+        if (!node->doom_came)
+            sim_node_doom(node, 0);
+        if (node->disk_full)
+            sim_node_disk_full(node, false);
+        if (!node->up)
+            sim_node_boot(node);
+    }
+}
