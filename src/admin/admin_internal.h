@@ -6,7 +6,7 @@
 #include "base/buf.h"
 
 #define HTTP_HEAD_BYTES_MAX 8192u      /* request line and header fields; what the common servers allow */
-#define HTTP_BODY_BYTES_MAX (1u << 20) /* of an answer; status and metrics of the largest cluster have some kilobytes */
+#define HTTP_BODY_BYTES_MAX (1u << 20) /* of an answer; those of the largest cluster have kilobytes */
 #define HTTP_LINGER_MS      1000u      /* after an error: for the client to read it before the connection is reset */
 
 struct http_request {
