@@ -11,8 +11,8 @@
 static inline size_t json_plain_run(const char *at, const char *end)
 {
     const char *from = at;
-    /* Eight at a time: the high bit of a byte of hits is set if the byte is below 0x20, a quote, a backslash or not ASCII.
-     * A borrow can only come from a hit further down, so "no hits" is exact. */
+    /* Eight at a time: the high bit of a byte of hits is set if the byte is below 0x20, a quote, a backslash or not
+     * ASCII. A borrow can only come from a hit further down, so "no hits" is exact. */
     const uint64_t ones = UINT64_C(0x0101010101010101);
     for (; end - at >= 8; at += 8) {
         uint64_t word;
@@ -30,7 +30,7 @@ static inline size_t json_plain_run(const char *at, const char *end)
     return (size_t)(at - from);
 }
 
-/* The length of the well-formed UTF-8 character of more than one byte at at (RFC 3629: no overlong, no surrogate), or 0. */
+/* The length of the UTF-8 character of several bytes that begins here (RFC 3629: no overlong, no surrogate), or 0. */
 static inline size_t json_utf8_len(const char *at, const char *end)
 {
     const uint8_t *p = (const uint8_t *)at;

@@ -75,9 +75,11 @@ void one_node_open(struct one_node *node, const struct kt_auth_options *auth, un
 
 void one_node_close(struct one_node *node)
 {
+    char log[80];
+
     /* The cluster first: after its threads have ended nobody can post to the dispatcher any more. */
     kt_dispatch_drain(node->dispatch);
-    kt_cluster_close(node->cluster, 1000);
+    kt_cluster_close(node->cluster, 0); /* there is nobody to hand leadership to */
     one_node_until(node, kt_dispatch_in_flight(node->dispatch) == 0);
     kt_dispatch_close(node->dispatch);
     uv_close((uv_handle_t *)&node->turn, NULL);
@@ -85,5 +87,7 @@ void one_node_close(struct one_node *node)
     assert_int_equal(uv_loop_close(&node->loop), 0);
     kt_auth_free(node->auth);
     kt_state_close(node->state);
+    snprintf(log, sizeof(log), "%s/log", node->folder);
+    temporary_folder_remove(log);
     temporary_folder_remove(node->folder);
 }

@@ -39,8 +39,9 @@ enum kt_kv_type {
 };
 
 /*
- * Finds the end of the value that bytes begin with: len gets its size, what follows is not looked at. Failures are
- * KT_BAD_REQUEST with the text "payload too short", "invalid type" or "nesting too deep".
+ * Finds the end of the value that bytes begin with: len gets its size, what follows is not looked at. A payload length that
+ * is larger than its items reaches into the size, so that the value cut out of its surroundings is still one, of the same
+ * size. Failures are KT_BAD_REQUEST with the text "payload too short", "invalid type" or "nesting too deep".
  */
 KT_MUST_USE enum kt_code kt_kv_value_scan(struct kt_slice bytes, size_t *len, struct kt_error *error);
 /*
