@@ -129,6 +129,8 @@ static bool makes_sense(const struct wal_record *record, uint64_t offset)
     case WAL_TRUNCATE:
     case WAL_SEAL:
         return record->len == 0 && record->type == 0;
+    case WAL_RESET:
+        return record->len == 0 && record->type == 0 && record->index < UINT64_MAX / 2;
     default:
         return false;
     }

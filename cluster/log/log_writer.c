@@ -222,6 +222,16 @@ static void complete(struct kt_log_writer *writer, const struct kt_task *stuck, 
     }
 }
 
+/* Files whose removal was asked for. */
+static enum kt_code trim(struct kt_log_writer *writer)
+{
+    kt_index index = 0;
+
+    for (struct kt_task *task = writer->group; task; task = task->next)
+        index = KT_MAX(index, write_of(task)->trim);
+    return index > 0 ? kt_wal_trim(writer->options.wal, index) : KT_OK;
+}
+
 static void process_group(struct kt_log_writer *writer)
 {
     struct kt_task *stuck = writer->group;
@@ -234,6 +244,8 @@ static void process_group(struct kt_log_writer *writer)
     if (code == KT_OK || code == KT_DISK_FULL) {
         begin_busy(writer);
         synced = kt_wal_sync(writer->options.wal);
+        if (synced == KT_OK)
+            synced = trim(writer);
         end_busy(writer);
         if (synced != KT_OK) {
             stuck = writer->group;

@@ -130,6 +130,10 @@ static const char *replay(struct kt_wal *wal, const struct wal_record *record, u
         wal_segments_cut(wal, record->index);
         wal_index_cut(index, record->index, record->term);
         return NULL;
+    case WAL_RESET:
+        wal_segments_cut(wal, 0);
+        wal_index_reset(index, record->index, record->term);
+        return NULL;
     case WAL_SEAL:
         return "the log goes on in the next segment, which is missing";
     default:

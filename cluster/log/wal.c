@@ -29,6 +29,8 @@ struct writing {
     uint64_t entry_offset; /* where the first of them is */
     bool cut;              /* before them, the log ends at cut_last */
     kt_index cut_last;
+    bool reset; /* the log begins anew behind cut_last, whose term is reset_term */
+    kt_term reset_term;
 };
 
 enum kt_code wal_failed(struct kt_wal *wal)
@@ -91,6 +93,11 @@ static void publish(struct writing *writing)
     uint64_t offset = writing->entry_offset;
 
     pthread_mutex_lock(&wal->lock);
+    if (writing->reset) {
+        wal_segments_cut(wal, 0);
+        wal_index_reset(&wal->index, writing->cut_last, writing->reset_term);
+        wal->cuts++;
+    }
     if (writing->cut) {
         wal_segments_cut(wal, writing->cut_last);
         wal_index_cut(&wal->index, writing->cut_last, 0);
@@ -105,7 +112,7 @@ static void publish(struct writing *writing)
     }
     writing->segment->end = writing->end;
     pthread_mutex_unlock(&wal->lock);
-    writing->cut = false;
+    writing->cut = writing->reset = false;
     writing->entries += writing->entry_count;
     writing->entry_count = 0;
     writing->entry_offset = writing->end;
@@ -379,6 +386,51 @@ enum kt_code kt_wal_append(struct kt_wal *wal, const struct kt_entry *entries, s
         code = write_entries(wal, cut, entries, count, &plan);
     plan_release(wal, &plan);
     return code;
+}
+
+enum kt_code kt_wal_reset(struct kt_wal *wal, kt_index index, kt_term term)
+{
+    struct wal_record record = {.kind = WAL_RESET, .index = index, .term = term};
+    struct wal_segment *last = wal_segment_last(wal);
+    struct writing writing;
+    struct plan plan = {0};
+    enum kt_code code = wal_failed(wal);
+
+    if (code == KT_OK && !fits(last->end, last->bytes, WAL_RECORD_BYTES))
+        code = plan_add(wal, &plan, wal->segment_bytes);
+    if (code == KT_OK) {
+        begin_writing(&writing, wal);
+        code = write_planned(&writing, &plan, &record, NULL);
+    }
+    if (code == KT_OK) {
+        writing.reset = true;
+        writing.cut_last = index;
+        writing.reset_term = term;
+        code = flush(&writing);
+    }
+    plan_release(wal, &plan);
+    if (code == KT_OK)
+        code = kt_wal_sync(wal);
+    return code == KT_OK ? kt_wal_trim(wal, index) : code;
+}
+
+kt_index kt_wal_trim_point(struct kt_wal *wal, uint64_t keep_bytes)
+{
+    kt_index point = 0;
+    uint64_t kept = 0;
+    size_t first;
+
+    pthread_mutex_lock(&wal->lock);
+    /* The last one stays in any case, and as many before it as it takes. */
+    first = wal->segment_count - 1;
+    kept = wal->segments[first]->bytes;
+    while (first > 0 && kept < keep_bytes)
+        kept += wal->segments[--first]->bytes;
+    for (size_t i = 0; i < first; i++)
+        if (wal->segments[i]->live > 0)
+            point = wal->segments[i]->first + wal->segments[i]->live - 1;
+    pthread_mutex_unlock(&wal->lock);
+    return point;
 }
 
 enum kt_code kt_wal_sync(struct kt_wal *wal)

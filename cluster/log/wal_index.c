@@ -79,6 +79,12 @@ void wal_index_cut(struct wal_index *index, kt_index last, kt_term term)
     free_blocks(index);
 }
 
+void wal_index_reset(struct wal_index *index, kt_index base, kt_term base_term)
+{
+    wal_index_release(index);
+    wal_index_init(index, base, base_term);
+}
+
 void wal_index_trim(struct wal_index *index, kt_index first)
 {
     if (first <= index->first)

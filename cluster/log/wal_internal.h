@@ -41,7 +41,8 @@ _Static_assert(WAL_HEADER_BYTES % 8 == 0 && WAL_RECORD_BYTES % 8 == 0, "records 
 enum wal_kind {
     WAL_ENTRY = 1,
     WAL_TRUNCATE = 2, /* the log ends at index (whose term is term); entries behind it are void */
-    WAL_SEAL = 3      /* behind the last record: the log goes on in the next segment, which is durable already */
+    WAL_SEAL = 3,     /* behind the last record: the log goes on in the next segment, which is durable already */
+    WAL_RESET = 4     /* everything before is void: the log is empty behind index, whose term is term */
 };
 
 /*
@@ -117,6 +118,8 @@ const struct wal_slot *wal_index_at(const struct wal_index *index, kt_index at);
 void wal_index_push(struct wal_index *index, struct wal_slot slot);
 /* Forgets what is behind last. term: of the entry last, needed if it is below first - 1. */
 void wal_index_cut(struct wal_index *index, kt_index last, kt_term term);
+/* Forgets everything: the log is empty behind base. */
+void wal_index_reset(struct wal_index *index, kt_index base, kt_term base_term);
 /* Forgets what is before first (first <= last + 1). */
 void wal_index_trim(struct wal_index *index, kt_index first);
 /* Term of an entry or of first - 1; 0 if not known. */
