@@ -9,15 +9,19 @@
  */
 #include "cluster/transport/transport_internal.h"
 
+
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "cluster/transport/transfer.h"
 
 #define LOG            "transport"
 #define LISTEN_BACKLOG 128
@@ -139,7 +143,7 @@ static void peer_adopt(struct peer *peer, struct connection *connection, const s
 
 /* ---- prefaces ---- */
 
-static struct peer *find_peer(const struct kt_transport *transport, uint64_t id)
+struct peer *transport_peer(const struct kt_transport *transport, kt_node_id id)
 {
     for (size_t i = 0; i < transport->peer_count; i++) {
         if (transport->peers[i].id == id)
@@ -156,9 +160,11 @@ static enum verdict judge_guest(struct kt_transport *transport, enum kt_code cod
         return VERDICT_CLUSTER;
     if (preface->to != transport->self)
         return VERDICT_ADDRESS;
-    struct peer *peer = find_peer(transport, preface->from);
+    struct peer *peer = transport_peer(transport, preface->from);
     if (!peer)
         return VERDICT_STRANGER;
+    if (preface->verdict == PURPOSE_TRANSFER)
+        return VERDICT_WELCOME;
     if (peer->ready && peer->ready->incarnation == preface->incarnation && preface->sequence < peer->ready->sequence)
         return VERDICT_DUPLICATE;
     if (peer->dialling && peer->dialling->preface_sent && transport->self < peer->id)
@@ -169,7 +175,7 @@ static enum verdict judge_guest(struct kt_transport *transport, enum kt_code cod
 static void refuse_guest(struct connection *connection, enum verdict verdict, const struct preface *preface)
 {
     struct kt_transport *transport = connection->transport;
-    struct peer *peer = find_peer(transport, preface->from);
+    struct peer *peer = transport_peer(transport, preface->from);
     connection_greet(connection, preface->from, verdict);
     if (verdict == VERDICT_DUPLICATE)
         kt_debug(LOG, "second connection of node %llu refused", (unsigned long long)preface->from);
@@ -182,6 +188,26 @@ static void refuse_guest(struct connection *connection, enum verdict verdict, co
     connection_close(connection);
 }
 
+/* The socket goes to the transfer's own thread; the connection is done with. */
+static void hand_to_transfer(struct connection *connection, const struct preface *preface)
+{
+    struct kt_transport *transport = connection->transport;
+    uv_os_fd_t fd;
+    int own = -1;
+
+    if (transfers_busy(transport)) {
+        connection_greet(connection, preface->from, VERDICT_BUSY);
+        connection_close(connection);
+        return;
+    }
+    if (connection_greet(connection, preface->from, VERDICT_WELCOME) &&
+        uv_fileno((const uv_handle_t *)&connection->tcp, &fd) == 0)
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    connection_close(connection);
+    if (own >= 0 && !transfer_serve_socket(transport, preface->from, own))
+        close(own);
+}
+
 static void greet_guest(struct connection *connection, enum kt_code code, const struct preface *preface)
 {
     struct kt_transport *transport = connection->transport;
@@ -190,11 +216,15 @@ static void greet_guest(struct connection *connection, enum kt_code code, const 
         refuse_guest(connection, verdict, preface);
         return;
     }
+    if (preface->verdict == PURPOSE_TRANSFER) {
+        hand_to_transfer(connection, preface);
+        return;
+    }
     if (!connection_greet(connection, preface->from, VERDICT_WELCOME)) {
         transport_broken(connection, NOTICE_LOST, "it does not take the preface");
         return;
     }
-    peer_adopt(find_peer(transport, preface->from), connection, preface);
+    peer_adopt(transport_peer(transport, preface->from), connection, preface);
 }
 
 /* We connected; the other side has answered. */
@@ -513,6 +543,8 @@ enum kt_code kt_transport_open(const struct kt_transport_options *options, struc
     kt_random_seed(&opened->random, opened->incarnation);
     kt_list_init(&opened->connections);
     open_handles(opened, fd);
+    transfers_open(opened);
+    opened->pending++;
     for (size_t i = 0; i < options->peer_count; i++)
         open_peer(opened, &options->peers[i]);
     *transport = opened;
@@ -521,7 +553,7 @@ enum kt_code kt_transport_open(const struct kt_transport_options *options, struc
 
 bool kt_transport_send(struct kt_transport *transport, kt_node_id to, struct kt_buf *frame)
 {
-    struct peer *peer = find_peer(transport, to);
+    struct peer *peer = transport_peer(transport, to);
     bool whole = kt_buf_code(frame) == KT_OK && frame->len <= KT_PEER_FRAME_MAX;
     if (!whole && notice_due(transport, peer, NOTICE_TOO_LARGE))
         kt_fail(LOG, "a frame of %zu bytes for node %llu is dropped: %s", frame->len, (unsigned long long)to,
@@ -535,13 +567,13 @@ bool kt_transport_send(struct kt_transport *transport, kt_node_id to, struct kt_
 
 bool kt_transport_connected(const struct kt_transport *transport, kt_node_id peer)
 {
-    const struct peer *found = find_peer(transport, peer);
+    const struct peer *found = transport_peer(transport, peer);
     return found && found->ready && !transport->closing;
 }
 
 size_t kt_transport_queued(const struct kt_transport *transport, kt_node_id peer)
 {
-    const struct peer *found = find_peer(transport, peer);
+    const struct peer *found = transport_peer(transport, peer);
     return found && found->ready ? found->ready->queued_bytes : 0;
 }
 
@@ -566,6 +598,11 @@ static void pending_done(struct kt_transport *transport)
 void transport_gone(struct connection *connection)
 {
     pending_done(connection->transport);
+}
+
+void transport_transfers_closed(struct kt_transport *transport)
+{
+    pending_done(transport);
 }
 
 static void on_listener_closed(uv_handle_t *handle)
@@ -599,4 +636,6 @@ void kt_transport_close(struct kt_transport *transport, void (*closed)(void *dat
     }
     kt_list_each (link, &transport->connections)
         connection_close(KT_CONTAINER(link, struct connection, link));
+    kt_transfer_cancel(transport);
+    transfers_maybe_close(transport);
 }

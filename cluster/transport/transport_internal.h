@@ -23,6 +23,12 @@
 #define NOTICE_MS           60000u /* a repeating reason is told once in so long per peer */
 
 /* Why a connection is refused; crosses the wire in the preface of the accepting side: appended, never reused. */
+/* What a connection is for, in the place of the verdict in the preface of the connecting side. */
+enum purpose {
+    PURPOSE_PEER = 0,
+    PURPOSE_TRANSFER = 1, /* this side wants the other's state: transfer.c */
+};
+
 enum verdict {
     VERDICT_WELCOME = 0,
     VERDICT_VERSION = 1,   /* another version of the peer protocol */
@@ -30,6 +36,7 @@ enum verdict {
     VERDICT_STRANGER = 3,  /* an id that is not in the list of members */
     VERDICT_ADDRESS = 4,   /* the node meant is not the one that listens there */
     VERDICT_DUPLICATE = 5, /* the other connection of this pair stays */
+    VERDICT_BUSY = 6,      /* a transfer is under way already */
     VERDICT_COUNT
 };
 
@@ -39,7 +46,7 @@ enum verdict {
  */
 struct preface {
     uint16_t version;
-    uint16_t verdict;     /* enum verdict; of the connecting side always VERDICT_WELCOME */
+    uint16_t verdict;     /* enum verdict; of the connecting side enum purpose */
     uint64_t cluster;     /* hash of the cluster's name */
     uint64_t from, to;    /* node ids; to: whom the connecting side means; whom the accepting side answers */
     uint64_t incarnation; /* drawn at open: tells a restarted process from the one before */
@@ -148,6 +155,7 @@ struct kt_transport {
     struct peer peers[KT_PEERS_MAX];
     size_t peer_count;
 
+    struct transfers *transfers;
     bool closing;
     unsigned pending; /* handles, lookups and connections that must end before the memory can go */
     void (*closed)(void *data);
@@ -179,6 +187,19 @@ void transport_greeted(struct connection *connection, enum kt_code code, const s
 void transport_frame(struct connection *connection, struct kt_slice frame);
 /* The connection cannot go on; says why in words. */
 void transport_broken(struct connection *connection, enum notice notice, const char *format, ...) KT_PRINTF(3, 4);
+/* The peer of that id, or NULL. */
+struct peer *transport_peer(const struct kt_transport *transport, kt_node_id id);
+/* The transfers' handle is closed and their memory gone. */
+void transport_transfers_closed(struct kt_transport *transport);
+
+/* transfer.c. Takes the socket if it can serve; false: it stays with the caller. */
+bool transfer_serve_socket(struct kt_transport *transport, kt_node_id to, int fd);
+/* Nothing can be served now. */
+bool transfers_busy(const struct kt_transport *transport);
+void transfers_open(struct kt_transport *transport);
+/* Closes what the transfers hold once nothing is under way and the transport is closing. */
+void transfers_maybe_close(struct kt_transport *transport);
+
 /* The memory of a connection is about to go. */
 void transport_gone(struct connection *connection);
 /* Something was queued: flush before the loop sleeps. */

@@ -1,8 +1,8 @@
 /*
  * kontikid: settings, signals, one node on one loop.
  *
- * SIGTERM and SIGINT stop as planned; a second one ends the process at once with 128 + its number. SIGHUP says what can be
- * reloaded. Exit codes: 0 stopped as planned, 1 could not start, 2 wrong command line, 70 the node could not go on
+ * SIGTERM and SIGINT stop as planned; a second one ends the process at once with 128 + its number. SIGHUP says what can
+ * be reloaded. Exit codes: 0 stopped as planned, 1 could not start, 2 wrong command line, 70 the node could not go on
  * (base/log.h).
  */
 #include <signal.h>
@@ -16,6 +16,8 @@
 #include "node/node.h"
 #include "node/options.h"
 
+#define REPLACED_STATUS 70
+
 struct program {
     uv_loop_t loop;
     uv_signal_t signals[3];
@@ -27,17 +29,24 @@ static void exit_now(int number)
     _exit(128 + number);
 }
 
+/* From now on signals are the process's own: handing leadership over blocks this loop. */
+static void let_signals_go(void *data)
+{
+    struct program *program = data;
+    struct sigaction action = {.sa_handler = exit_now};
+
+    for (size_t i = 0; i < KT_COUNT(program->signals); i++)
+        uv_close((uv_handle_t *)&program->signals[i], NULL);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
 static void on_stop(uv_signal_t *handle, int number)
 {
     struct program *program = handle->data;
 
     kt_info("node", "received %s", number == SIGINT ? "SIGINT" : "SIGTERM");
-    /* From now on they are the process's own: handing leadership over blocks this loop. */
-    for (size_t i = 0; i < KT_COUNT(program->signals); i++)
-        uv_close((uv_handle_t *)&program->signals[i], NULL);
-    struct sigaction action = {.sa_handler = exit_now};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    let_signals_go(program);
     kt_node_stop(program->node);
 }
 
@@ -84,7 +93,8 @@ static void set_log_level(const char *name)
     }
 }
 
-static int run(const struct kt_settings *settings)
+/* One life of the node. A node that got another node's state, or whose own was wrong, begins another one. */
+static int live(const struct kt_settings *settings, bool *again)
 {
     struct program program = {.node = NULL};
     struct kt_error error = {.text = ""};
@@ -93,18 +103,34 @@ static int run(const struct kt_settings *settings)
     KT_CHECK(failed == 0);
     kt_info("node", "kontikid " KT_VERSION " starts: node=%llu data=%s", (unsigned long long)settings->node_id,
             settings->data_dir);
-    enum kt_code code = kt_node_open(&program.loop, settings, &program.node, &error);
+    enum kt_code code = kt_node_open(&program.loop, settings, let_signals_go, &program, &program.node, &error);
+    int status = code == KT_OK ? EXIT_SUCCESS : EXIT_FAILURE;
     if (code != KT_OK) {
         kt_fail("node", "cannot start: %s", error.text);
     } else {
         watch_signals(&program);
         uv_run(&program.loop, UV_RUN_DEFAULT);
+        *again = kt_node_outcome(program.node) == KT_NODE_STARTS_AGAIN;
+        if (kt_node_outcome(program.node) == KT_NODE_REPLACED)
+            status = REPLACED_STATUS;
         kt_node_free(program.node);
-        kt_info("node", "stopped");
+        kt_info("node", *again ? "starts again" : "stopped");
     }
     failed = uv_loop_close(&program.loop);
     KT_CHECK(failed == 0);
-    return code == KT_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
+}
+
+static int run(const struct kt_settings *settings)
+{
+    bool again;
+    int status;
+
+    do {
+        again = false;
+        status = live(settings, &again);
+    } while (again);
+    return status;
 }
 
 int main(int argc, char **argv)

@@ -1,6 +1,8 @@
 /* Opening, wiring and stopping a node. */
 #include "node/node.h"
 
+#include <stdatomic.h>
+
 #include "admin/admin.h"
 #include "auth/auth.h"
 #include "base/alloc.h"
@@ -25,7 +27,8 @@ struct kt_node {
     uv_loop_t *loop;
     const struct kt_settings *settings;
     struct kt_folder folder;
-    struct kt_state *state;
+    struct kt_boot boot; /* log and state */
+    bool booted;
     struct kt_cluster *cluster;
     struct kt_auth *auth;
     struct kt_dispatch *dispatch;
@@ -34,29 +37,52 @@ struct kt_node {
     struct kt_rcp_settings rcp;
     struct kt_kv_settings kv;
     uv_timer_t timer;
+    uv_async_t async;   /* the cluster ended by itself */
+    atomic_int outcome; /* enum kt_node_outcome */
+    void (*stopping)(void *data);
+    void *data;
     enum phase phase;
     kt_time_ms until_ms; /* of this phase, on kt_clock_ms */
     bool drained;
 };
 
-static enum kt_code open_state(struct kt_node *node, struct kt_error *error)
+static enum kt_code open_data(struct kt_node *node, struct kt_error *error)
 {
     const struct kt_settings *settings = node->settings;
-    struct kt_buf path;
-
-    kt_buf_init(&path, KT_SETTINGS_TEXT_MAX + 32);
-    kt_buf_printf(&path, "%s/state.mdb", settings->data_dir);
-    kt_buf_append_u8(&path, 0);
-    struct kt_state_options options = {
-        .store = {.path = (const char *)path.data, .bytes_max = settings->map_gb << 30},
-        .engines = {.machine_versions_max = settings->machine_versions_max,
-                    .instance_recreate = settings->instance_recreate},
+    struct kt_boot_options options = {
+        .folder = settings->data_dir,
+        .self = settings->node_id,
+        .alone = settings->members.count == 1,
+        .segment_bytes = settings->segment_mb * MIB,
+        .state = {.store = {.bytes_max = settings->map_gb << 30},
+                  .engines = {.machine_versions_max = settings->machine_versions_max,
+                              .instance_recreate = settings->instance_recreate}},
     };
-    enum kt_code code = kt_buf_code(&path);
-    if (code == KT_OK)
-        code = kt_state_open(&options, &node->state, error);
-    kt_buf_release(&path);
+    enum kt_code code = kt_boot(&options, &node->boot, error);
+    node->booted = code == KT_OK;
     return code;
+}
+
+/* On the replica's thread. */
+static void cluster_ended(void *data, enum kt_ended why)
+{
+    struct kt_node *node = data;
+    atomic_store(&node->outcome, why == KT_ENDED_REPLACED ? KT_NODE_REPLACED : KT_NODE_STARTS_AGAIN);
+    uv_async_send(&node->async);
+}
+
+static void on_ended(uv_async_t *async)
+{
+    struct kt_node *node = async->data;
+    if (node->phase != RUNNING)
+        return;
+    node->stopping(node->data);
+    kt_node_stop(node);
+}
+
+enum kt_node_outcome kt_node_outcome(const struct kt_node *node)
+{
+    return (enum kt_node_outcome)atomic_load(&node->outcome);
 }
 
 static enum kt_code open_cluster(struct kt_node *node, struct kt_error *error)
@@ -73,11 +99,13 @@ static enum kt_code open_cluster(struct kt_node *node, struct kt_error *error)
         .listen = settings->cluster_listen,
         .members = members,
         .member_count = settings->members.count,
-        .folder = settings->data_dir,
-        .segment_bytes = settings->segment_mb * MIB,
         .election_ms = (unsigned)settings->election_ms,
         .heartbeat_ms = (unsigned)settings->heartbeat_ms,
-        .state = node->state,
+        .log_keep_bytes = settings->log_keep_mb * MIB,
+        .transfer_bytes_per_s = settings->transfer_mb_per_s * MIB,
+        .boot = &node->boot,
+        .ended = cluster_ended,
+        .data = node,
     };
     return kt_cluster_open(&options, &node->cluster, error);
 }
@@ -108,7 +136,7 @@ static enum kt_code open_dispatch(struct kt_node *node, struct kt_error *error)
     struct kt_dispatch_options options = {
         .loop = node->loop,
         .cluster = node->cluster,
-        .state = node->state,
+        .state = node->boot.state,
         .auth = node->auth,
         .timeout_ms = (unsigned)node->settings->request_timeout_ms,
         .requests_max = (unsigned)node->settings->requests_max,
@@ -171,7 +199,7 @@ static enum kt_code open_admin(struct kt_node *node, struct kt_error *error)
         .loop = node->loop,
         .address = settings->admin_address,
         .cluster = node->cluster,
-        .state = node->state,
+        .state = node->boot.state,
         .name = settings->cluster_name,
         .connections = connection_count,
         .data = node,
@@ -246,6 +274,7 @@ static void advance(uv_timer_t *timer)
         node->dispatch = NULL;
         node->phase = CLOSED;
         uv_close((uv_handle_t *)&node->timer, NULL);
+        uv_close((uv_handle_t *)&node->async, NULL);
         break;
     }
 }
@@ -271,8 +300,8 @@ void kt_node_stop(struct kt_node *node)
     begin_stop(node);
 }
 
-enum kt_code kt_node_open(uv_loop_t *loop, const struct kt_settings *settings, struct kt_node **out,
-                          struct kt_error *error)
+enum kt_code kt_node_open(uv_loop_t *loop, const struct kt_settings *settings, void (*stopping)(void *data), void *data,
+                          struct kt_node **out, struct kt_error *error)
 {
     struct kt_node *node = kt_zalloc(sizeof(*node));
     node->loop = loop;
@@ -281,11 +310,16 @@ enum kt_code kt_node_open(uv_loop_t *loop, const struct kt_settings *settings, s
     int failed = uv_timer_init(loop, &node->timer);
     KT_CHECK(failed == 0);
     node->timer.data = node;
+    node->stopping = stopping;
+    node->data = data;
+    failed = uv_async_init(loop, &node->async, on_ended);
+    KT_CHECK(failed == 0);
+    node->async.data = node;
 
     enum kt_code code =
         kt_folder_open(settings->data_dir, settings->cluster_name, settings->node_id, &node->folder, error);
     if (code == KT_OK)
-        code = open_state(node, error);
+        code = open_data(node, error);
     if (code == KT_OK)
         code = open_auth(node, error);
     if (code == KT_OK)
@@ -312,8 +346,8 @@ void kt_node_free(struct kt_node *node)
     KT_CHECK(node->phase == CLOSED);
     if (node->auth)
         kt_auth_free(node->auth);
-    if (node->state)
-        kt_state_close(node->state);
+    if (node->booted)
+        kt_boot_close(&node->boot);
     kt_folder_close(&node->folder);
     kt_free(node);
 }
