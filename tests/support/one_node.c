@@ -30,8 +30,6 @@ void one_node_open(struct one_node *node, const struct kt_auth_options *auth, un
 {
     static const struct kt_auth_options open = {.required = false};
     struct kt_member self = {.id = 1, .address = "127.0.0.1:0"};
-    struct kt_state_options state = {.store = {.bytes_max = 256u << 20, .volatile_data = true}};
-    char path[96];
     struct kt_error error = {.text = ""};
 
     memset(node, 0, sizeof(*node));
@@ -40,21 +38,26 @@ void one_node_open(struct one_node *node, const struct kt_auth_options *auth, un
     uv_timer_start(&node->turn, on_turn, 1, 1);
     temporary_folder(node->folder);
 
-    snprintf(path, sizeof(path), "%s/state.mdb", node->folder);
-    state.store.path = path;
-    if (kt_state_open(&state, &node->state, &error) != KT_OK)
-        fail_msg("state: %s", error.text);
+    struct kt_boot_options boot = {
+        .folder = node->folder,
+        .self = 1,
+        .alone = true,
+        .segment_bytes = 1u << 20,
+        .state = {.store = {.bytes_max = 256u << 20, .volatile_data = true}},
+    };
+    if (kt_boot(&boot, &node->boot, &error) != KT_OK)
+        fail_msg("boot: %s", error.text);
+    node->state = node->boot.state;
     struct kt_cluster_options cluster = {
         .self = 1,
         .name = "test",
         .listen = self.address,
         .members = &self,
         .member_count = 1,
-        .folder = node->folder,
-        .segment_bytes = 1u << 20,
         .election_ms = 300,
         .heartbeat_ms = 60,
-        .state = node->state,
+        .log_keep_bytes = 64u << 20,
+        .boot = &node->boot,
     };
     if (kt_cluster_open(&cluster, &node->cluster, &error) != KT_OK)
         fail_msg("cluster: %s", error.text);
@@ -86,7 +89,7 @@ void one_node_close(struct one_node *node)
     uv_run(&node->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&node->loop), 0);
     kt_auth_free(node->auth);
-    kt_state_close(node->state);
+    kt_boot_close(&node->boot);
     snprintf(log, sizeof(log), "%s/log", node->folder);
     temporary_folder_remove(log);
     temporary_folder_remove(node->folder);

@@ -14,7 +14,8 @@ struct one_node {
     uv_loop_t loop;
     uv_timer_t turn; /* a turn of the loop never sleeps for long */
     char folder[64];
-    struct kt_state *state;
+    struct kt_boot boot;
+    struct kt_state *state; /* the boot's */
     struct kt_cluster *cluster;
     struct kt_auth *auth;
     struct kt_dispatch *dispatch;
