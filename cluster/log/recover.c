@@ -1,6 +1,6 @@
 /*
- * Reading the log at start. Every byte that a record or a header says was synced must be there and valid; only behind the
- * last such place, at the end of the last segment, may bytes be cut off. Nothing here changes the disk.
+ * Reading the log at start. Every byte that a record or a header says was synced must be there and valid; only behind
+ * the last such place, at the end of the last segment, may bytes be cut off. Nothing here changes the disk.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -210,7 +210,8 @@ static enum kt_code read_records(struct kt_wal *wal, struct wal_segment *segment
     return KT_OK;
 }
 
-/* A segment that has a successor was synced whole before: it must be valid to the byte where the successor continues. */
+/* A segment that has a successor was synced whole before: it must be valid to the byte where the successor continues.
+ */
 static enum kt_code finish_segment(struct kt_wal *wal, struct wal_segment *segment, const struct wal_header *next,
                                    struct kt_error *error)
 {

@@ -6,8 +6,8 @@
  *   <16 hex>.seg     segments, named by serial, without gaps
  *   prepared-N.tmp   zero-filled spares that wait to become the next segment
  *
- * Segment: one header, then records back to back, each at a multiple of 8, then zeros to the end of the file. Integers are
- * little-endian.
+ * Segment: one header, then records back to back, each at a multiple of 8, then zeros to the end of the file. Integers
+ * are little-endian.
  */
 #ifndef KT_CLUSTER_LOG_WAL_INTERNAL_H
 #define KT_CLUSTER_LOG_WAL_INTERNAL_H
@@ -46,8 +46,8 @@ enum wal_kind {
 };
 
 /*
- * The header of a segment. It is synced before the file gets its name, and the file gets its name only when everything in
- * the segment before is synced: so only the last segment can end torn, and no segment can have a torn header.
+ * The header of a segment. It is synced before the file gets its name, and the file gets its name only when everything
+ * in the segment before is synced: so only the last segment can end torn, and no segment can have a torn header.
  */
 struct wal_header {
     uint64_t serial;
@@ -150,9 +150,9 @@ struct wal_vote {
 };
 
 /*
- * How far the log was synced, as told from outside of the log: the last records themselves cannot tell it of themselves,
- * and damage to them would look like a torn tail. Not synced, because it is only for later damage; never ahead of the
- * truth. serial 0: not known.
+ * How far the log was synced, as told from outside of the log: the last records themselves cannot tell it of
+ * themselves, and damage to them would look like a torn tail. Not synced, because it is only for later damage; never
+ * ahead of the truth. serial 0: not known.
  */
 struct wal_reach {
     uint64_t serial;
@@ -192,7 +192,8 @@ struct kt_wal {
     struct wal_segment **segments;
     size_t segment_count, segment_cap;
     struct wal_index index;
-    uint64_t cuts; /* truncations so far: a reader that sees it changed looks again */
+    uint64_t cuts;    /* truncations so far: a reader that sees it changed looks again */
+    bool cut_pending; /* the last of them is not synced yet */
     struct wal_spare spares[WAL_SPARES_MAX];
     unsigned spare_count;
     uint64_t spare_number; /* of the next one: names are never used twice while the log is open */

@@ -117,7 +117,8 @@ static enum kt_code repair(struct kt_wal *wal, const struct listing *listing, co
     /* Garbage must be gone, durably, before anything is appended: later it could pass for records behind a hole. */
     if (recovered->torn_end > recovered->end)
         status = wal_tail_zero(last, recovered->end, recovered->torn_end);
-    /* What was read may be in the machine's memory alone, if only the process died; what is reported must be durable. */
+    /* What was read may be in the machine's memory alone, if only the process died; what is reported must be durable.
+     */
     if (status == 0)
         status = last->file->ops->sync(last->file);
     if (status == 0 && listing->vote_tmp)
@@ -146,7 +147,11 @@ static enum kt_code recover(struct kt_wal *wal, const struct listing *listing, u
     if (code != KT_OK)
         return code;
     *torn_bytes = recovered.torn_end - recovered.end;
-    return repair(wal, listing, &recovered, stale, error);
+    code = repair(wal, listing, &recovered, stale, error);
+    /* What a reset or truncation made void, if a crash came before the files were removed. */
+    if (code == KT_OK && kt_wal_trim(wal, 0) != KT_OK)
+        code = kt_error_set(error, KT_IO_FAILED, "cannot remove log segments that hold nothing any more");
+    return code;
 }
 
 static struct kt_wal *new_wal(const struct kt_wal_options *options)

@@ -1,6 +1,6 @@
 /*
- * Damage at rest. Whatever byte goes bad: either the log refuses to open, says where, and leaves the disk as it is, or it
- * opens with everything that was acknowledged.
+ * Damage at rest. Whatever byte goes bad: either the log refuses to open, says where, and leaves the disk as it is, or
+ * it opens with everything that was acknowledged.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -359,6 +359,8 @@ static void record__valid_but_senseless__refused(void **state)
         {.kind = WAL_TRUNCATE, .index = 12, .term = 3, .durable = WAL_HEADER_BYTES},
         {.kind = WAL_TRUNCATE, .index = 13, .term = 4, .durable = WAL_HEADER_BYTES, .chain = 1},
         {.kind = WAL_SEAL, .durable = WAL_HEADER_BYTES},
+        {.kind = WAL_RESET, .index = 0, .term = 9, .durable = WAL_HEADER_BYTES},
+        {.kind = WAL_RESET, .type = 1, .index = 50, .term = 9, .durable = WAL_HEADER_BYTES},
     };
 
     for (size_t i = 0; i < KT_COUNT(records); i++) {
