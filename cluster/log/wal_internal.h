@@ -173,7 +173,7 @@ int wal_reach_store(struct kt_file *file, const struct wal_reach *reach);
 
 struct kt_wal {
     struct kt_disk *disk;
-    uint64_t segment_bytes;
+    uint64_t segment_bytes; /* 0: opened to look at, nothing is written */
 
     /* Of the writing thread. */
     struct kt_random random;
@@ -240,10 +240,26 @@ int wal_tail_scan(const struct wal_segment *segment, uint64_t offset, struct wal
 /* Fills a part of the file with zeros; not synced. 0 or a negative errno. */
 int wal_tail_zero(const struct wal_segment *segment, uint64_t offset, uint64_t end);
 
+/* wal_open.c. The names in the folder that are ours, in order. */
+struct wal_listing {
+    uint64_t *segments, *spares;
+    size_t segment_count, spare_count;
+    bool vote, vote_tmp;
+};
+
+/* An empty log in memory; for kt_wal_close. */
+struct kt_wal *wal_new(const struct kt_wal_options *options);
+/* Release the listing also after a failure. */
+enum kt_code wal_list(struct kt_wal *wal, struct wal_listing *listing, struct kt_error *error);
+void wal_listing_release(struct wal_listing *listing);
+/* Opens the vote file and reads it; see wal_vote_load. */
+enum kt_code wal_load_vote(struct kt_wal *wal, int *stale, struct kt_error *error);
+
 /* recover.c. Reads every segment, fills index and segments; changes nothing on the disk. */
 struct wal_recovered {
     uint64_t end;      /* of the valid records of the last segment */
     uint64_t torn_end; /* behind what is to be filled with zeros; end if nothing is */
+    size_t read;       /* segments, the last of them as far as it is valid; also after a failure */
 };
 
 enum kt_code wal_recover(struct kt_wal *wal, const uint64_t *serials, size_t count, struct wal_recovered *recovered,

@@ -24,6 +24,7 @@ static const struct command commands[] = {
     {"list-instances", cli_machine},
     {"delete-instance", cli_machine},
     {"apply-event", cli_machine},
+    {"log", cli_log},
     {"hash-token", cli_hash_token},
     {"hash-password", cli_hash_password},
 };
@@ -47,6 +48,12 @@ static void print_help(void)
           "  kv set KEY VALUE [--ttl SECONDS] [--type string|int|float|bool|empty]\n"
           "  kv delete KEY\n"
           "      keys of database system, collection collections; --database, --collection name others\n"
+          "\n"
+          "A node's log, offline (FOLDER is the data folder or the log folder in it; nothing is changed; a folder that a\n"
+          "running node has locked is refused):\n"
+          "  log dump FOLDER [--from INDEX] [--to INDEX]   vote, segments, and each entry with its operation\n"
+          "  log verify FOLDER                             checks every record\n"
+          "      exit codes: 0 whole; 1 only a torn tail, which the next start cuts off; 2 damaged; 3 not readable\n"
           "\n"
           "For settings:\n"
           "  hash-token TOKEN      hash for auth.token_hashes and for a user's api_key (with sha256: before it)\n"
