@@ -9,7 +9,6 @@
  */
 #include "cluster/transport/transport_internal.h"
 
-
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
