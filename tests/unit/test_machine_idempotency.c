@@ -333,8 +333,8 @@ static void answer_key(uint8_t *out, kt_index index)
 }
 
 /*
- * Keys that share a hash, made by writing buckets by hand: each is found by its whole key, a full bucket refuses one more,
- * and forgetting takes each answer out of its place.
+ * Keys that share a hash, made by writing buckets by hand: each is found by its whole key, a full bucket refuses one
+ * more, and forgetting takes each answer out of its place.
  */
 static void keys__sharing_a_hash__told_apart(void **state)
 {

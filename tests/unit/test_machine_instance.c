@@ -246,8 +246,8 @@ static void ids__any_characters__kept(void **state)
 }
 
 /*
- * Operations as the log might hold them after damage that no checksum caught, or from a hand that is not prepare: fields
- * missing, too long, of no sense. Each is answered or stops the state with words; nothing else happens.
+ * Operations as the log might hold them after damage that no checksum caught, or from a hand that is not prepare:
+ * fields missing, too long, of no sense. Each is answered or stops the state with words; nothing else happens.
  */
 static void apply__operations_that_prepare_never_writes__clean_errors(void **state)
 {
