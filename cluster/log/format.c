@@ -127,7 +127,6 @@ static bool makes_sense(const struct wal_record *record, uint64_t offset)
         return record->len <= KT_ENTRY_BYTES_MAX && record->type >= KT_ENTRY_COMMAND &&
                record->type <= KT_ENTRY_CHANGE && record->index > 0 && record->index < UINT64_MAX / 2;
     case WAL_TRUNCATE:
-    case WAL_MARK:
     case WAL_SEAL:
         return record->len == 0 && record->type == 0;
     default:

@@ -321,8 +321,6 @@ static void *run_writer(void *data)
     if (writer->failed == KT_OK) {
         enum kt_code code = kt_wal_mark(writer->options.wal);
 
-        if (code == KT_OK)
-            code = kt_wal_sync(writer->options.wal);
         if (code != KT_OK)
             fail(writer, code);
     }

@@ -19,7 +19,7 @@ struct kt_log_write {
     size_t count;
     enum kt_code code; /* KT_OK when durable. The writer retries a full disk until there is room. */
     void (*done)(struct kt_log_write *write);
-    void *owner;              /* whoever set done */
+    void *owner; /* whoever set done */
 };
 
 struct kt_log_writer;

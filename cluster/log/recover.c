@@ -130,8 +130,6 @@ static const char *replay(struct kt_wal *wal, const struct wal_record *record, u
         wal_segments_cut(wal, record->index);
         wal_index_cut(index, record->index, record->term);
         return NULL;
-    case WAL_MARK:
-        return NULL;
     case WAL_SEAL:
         return "the log goes on in the next segment, which is missing";
     default:
@@ -187,7 +185,6 @@ static enum step read_record(struct kt_wal *wal, struct scan *scan, struct wal_s
         return STEP_FAILED;
     }
     wal->chain = record.crc;
-    wal->marked = record.durable;
     segment->end = at + wal_record_size(record.len);
     return STEP_RECORD;
 }
@@ -246,6 +243,11 @@ static enum kt_code finish_last(struct kt_wal *wal, struct wal_segment *segment,
                             ": no valid record, but the one at %" PRIu64 " tells that all before %" PRIu64
                             " was synced",
                             segment->serial, segment->end, tail.teller, tail.claim);
+    if (wal->reach.serial == segment->serial && wal->reach.offset > segment->end)
+        return kt_error_set(error, KT_CORRUPT,
+                            "log segment %016" PRIx64 ".seg is damaged at offset %" PRIu64
+                            ": no valid record, but all before %" PRIu64 " was synced",
+                            segment->serial, segment->end, wal->reach.offset);
     recovered->end = segment->end;
     recovered->torn_end = tail.end;
     return KT_OK;
@@ -274,6 +276,7 @@ enum kt_code wal_recover(struct kt_wal *wal, const uint64_t *serials, size_t cou
         if (code != KT_OK)
             return code;
     }
-    wal->marked = WAL_HEADER_BYTES;
+    if (wal->reach.serial > serials[count - 1])
+        return kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[count - 1] + 1);
     return finish_last(wal, wal->segments[count - 1], recovered, error);
 }

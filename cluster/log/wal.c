@@ -1,5 +1,5 @@
 /*
- * Writing: votes, entries, marks, syncs, trimming. An append first makes sure of all the segments that it will need, so
+ * Writing: votes, entries, syncs, trimming. An append first makes sure of all the segments that it will need, so
  * that a full disk is met before the first byte; then it writes record after record, one write per segment.
  */
 #include "cluster/log/wal.h"
@@ -125,7 +125,6 @@ static enum kt_code flush(struct writing *writing)
     writing->offset = writing->end;
     writing->staged = 0;
     writing->part_count = 0;
-    wal->marked = wal->durable;
     publish(writing);
     return KT_OK;
 }
@@ -391,20 +390,17 @@ enum kt_code kt_wal_sync(struct kt_wal *wal)
 
 enum kt_code kt_wal_mark(struct kt_wal *wal)
 {
-    struct writing writing;
-    struct wal_record record = {.kind = WAL_MARK};
+    struct wal_reach reach = {.serial = wal_segment_last(wal)->serial, .offset = wal->durable};
     enum kt_code code = wal_failed(wal);
+    int status;
 
-    if (code != KT_OK || wal->marked == wal->durable)
+    if (code != KT_OK || (reach.serial == wal->reach.serial && reach.offset == wal->reach.offset))
         return code;
-    begin_writing(&writing, wal);
-    if (!fits(writing.end, writing.segment->bytes, WAL_RECORD_BYTES))
-        return KT_OK;
-    code = put(&writing, &record, NULL);
-    if (code != KT_OK)
-        return code;
-    wal->chain = record.crc;
-    return flush(&writing);
+    status = wal_reach_store(wal->vote_file, &reach);
+    if (status)
+        return wal_fail(wal, status, "writing", WAL_VOTE_NAME);
+    wal->reach = reach;
+    return KT_OK;
 }
 
 /* Takes the oldest segment out of the list if all its entries are at or below index; its caller gets the reference. */

@@ -58,9 +58,9 @@ KT_MUST_USE enum kt_code kt_wal_vote(struct kt_wal *wal, kt_term term, kt_node_i
 KT_MUST_USE enum kt_code kt_wal_append(struct kt_wal *wal, const struct kt_entry *entries, size_t count);
 KT_MUST_USE enum kt_code kt_wal_sync(struct kt_wal *wal);
 /*
- * Notes in the log how far it is synced, so that damage to the last entries is not taken for a torn tail. Every append
- * notes that of the syncs before it; this is for idle moments after the last one. Not synced itself; does nothing if
- * nothing is new.
+ * Notes beside the log how far it is synced, so that damage to the last entries is not taken for a torn tail. Every append
+ * notes that of the syncs before it; this is for idle moments after the last one. Not synced itself: it protects against
+ * what happens later. Does nothing if nothing is new.
  */
 KT_MUST_USE enum kt_code kt_wal_mark(struct kt_wal *wal);
 /* Reserves the next segment if it is missing; for idle moments. KT_DISK_FULL: not now. */

@@ -61,7 +61,7 @@ static enum kt_code load_vote(struct kt_wal *wal, int *stale, struct kt_error *e
 
     if (status)
         return kt_error_errno(error, KT_IO_FAILED, -status, "cannot open the vote file");
-    return wal_vote_load(wal->vote_file, &wal->vote, stale, error);
+    return wal_vote_load(wal->vote_file, &wal->vote, stale, &wal->reach, error);
 }
 
 static enum kt_code adopt_spares(struct kt_wal *wal, const struct listing *listing, struct kt_error *error)

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "cluster/log/wal_internal.h"
 
-#define GAP_MAX 512u /* between two entries: marks of idle moments, read along with them */
+#define GAP_MAX 512u /* between two entries: truncations and what they cut, read along if it is little */
 
 struct place {
     struct wal_slot slot;
