@@ -185,6 +185,8 @@ class Cluster:
             for node in self.nodes:
                 node.wait_ready()
         except BaseException:
+            for node in self.nodes:
+                print("node %d says: %s %s" % (node.id, node.http("/readyz"), node.http("/status")), file=sys.stderr)
             self.__exit__(*sys.exc_info())
             raise
         return self

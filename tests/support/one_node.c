@@ -30,7 +30,8 @@ void one_node_open(struct one_node *node, const struct kt_auth_options *auth, un
 {
     static const struct kt_auth_options open = {.required = false};
     struct kt_member self = {.id = 1, .address = "127.0.0.1:0"};
-    struct kt_state_options state = {.store = {.bytes_max = 256u << 20, .volatile_data = true}};
+    struct kt_state_options state = {.store = {.bytes_max = 256u << 20, .volatile_data = true},
+                                     .engines = {.instance_recreate = true}};
     char path[96];
     struct kt_error error = {.text = ""};
 

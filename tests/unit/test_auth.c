@@ -94,6 +94,7 @@ static void bearer__authentication_off__takes_any_token_but_none(void **state)
     assert_int_equal(kt_auth_local(auth)->permissions, 7);
     assert_null(kt_auth_password(auth, kt_slice_text("alice"), kt_slice_text("x")));
     kt_auth_free(auth);
+    kt_auth_free(NULL);
 }
 
 static void secret__longer_than_any__is_refused(void **state)

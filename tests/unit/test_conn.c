@@ -82,7 +82,7 @@ static enum kt_code toy_take(struct kt_conn *conn, struct kt_slice in, size_t *u
         kt_answer_now(conn, kt_slice(line + 1, *used - 1));
         return KT_OK;
     case 'b':
-        answer_bytes(conn, (size_t)atol(line + 1));
+        answer_bytes(conn, (size_t)strtoul(line + 1, NULL, 10));
         return KT_OK;
     case 'p':
         kt_conn_pause(conn);
