@@ -38,6 +38,7 @@ enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct 
         kt_free(dispatch);
         return kt_error_errno(error, KT_IO_FAILED, -rc, "cannot open the dispatcher");
     }
+    pool_init(dispatch);
     kt_mailbox_init(&dispatch->mailbox, wake, dispatch);
     *out = dispatch;
     return KT_OK;
@@ -64,7 +65,7 @@ static void on_closed(uv_handle_t *handle)
 
 void kt_dispatch_close(struct kt_dispatch *dispatch)
 {
-    KT_CHECK(dispatch->in_flight == 0);
+    KT_CHECK(dispatch->in_flight == 0 && pool_idle(dispatch));
     uv_close((uv_handle_t *)&dispatch->wake, on_closed);
 }
 
