@@ -52,7 +52,8 @@ void kt_dispatch_drain(struct kt_dispatch *dispatch)
 
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch)
 {
-    return dispatch->in_flight;
+    /* A scan is a request; a login is not. */
+    return dispatch->in_flight + dispatch->pool[KT_POOL_LOGIN].count;
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -65,7 +66,7 @@ static void on_closed(uv_handle_t *handle)
 
 void kt_dispatch_close(struct kt_dispatch *dispatch)
 {
-    KT_CHECK(dispatch->in_flight == 0 && pool_idle(dispatch));
+    KT_CHECK(kt_dispatch_in_flight(dispatch) == 0);
     uv_close((uv_handle_t *)&dispatch->wake, on_closed);
 }
 

@@ -8,7 +8,7 @@
 /* Of one class of work for the pool. */
 struct pool_queue {
     struct kt_list waiting;
-    unsigned running;
+    unsigned running, count; /* count: with those that wait */
 };
 
 struct kt_dispatch {
@@ -38,8 +38,6 @@ void road_begin(struct kt_request *request);
 void road_look(struct kt_request *request);
 
 void pool_init(struct kt_dispatch *dispatch);
-/* Nothing runs or waits. */
-bool pool_idle(const struct kt_dispatch *dispatch);
 
 /* Ends an admitted request: its reply is what it says now. */
 void dispatch_finish(struct kt_request *request);

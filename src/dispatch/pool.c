@@ -13,15 +13,6 @@ void pool_init(struct kt_dispatch *dispatch)
         kt_list_init(&dispatch->pool[i].waiting);
 }
 
-bool pool_idle(const struct kt_dispatch *dispatch)
-{
-    for (int i = 0; i < KT_POOL_CLASSES; i++) {
-        if (dispatch->pool[i].running > 0)
-            return false;
-    }
-    return true;
-}
-
 static void run(uv_work_t *handle)
 {
     struct kt_pool_work *work = KT_CONTAINER(handle, struct kt_pool_work, work);
@@ -39,6 +30,7 @@ static void done(uv_work_t *handle, int status)
 
     KT_CHECK(status == 0); /* nobody cancels */
     queue->running--;
+    queue->count--;
     if (next) {
         kt_list_remove(&next->link);
         begin(next);
@@ -60,6 +52,7 @@ void kt_dispatch_work(struct kt_dispatch *dispatch, enum kt_pool_class class, st
 
     work->dispatch = dispatch;
     work->class = class;
+    queue->count++;
     if (queue->running < running_max[class])
         begin(work);
     else
