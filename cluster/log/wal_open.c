@@ -117,7 +117,8 @@ static enum kt_code repair(struct kt_wal *wal, const struct listing *listing, co
     /* Garbage must be gone, durably, before anything is appended: later it could pass for records behind a hole. */
     if (recovered->torn_end > recovered->end)
         status = wal_tail_zero(last, recovered->end, recovered->torn_end);
-    /* What was read may be in the machine's memory alone, if only the process died; what is reported must be durable. */
+    /* What was read may be in the machine's memory alone, if only the process died; what is reported must be durable.
+     */
     if (status == 0)
         status = last->file->ops->sync(last->file);
     if (status == 0 && listing->vote_tmp)
@@ -157,7 +158,8 @@ static struct kt_wal *new_wal(const struct kt_wal_options *options)
     /* Whole pages, so that every write but the last of a file is aligned. */
     wal->segment_bytes = options->segment_bytes & ~(uint64_t)4095;
     kt_random_seed(&wal->random, options->seed ? options->seed : kt_random_system());
-    wal->staging = kt_alloc(WAL_STAGING_BYTES);
+    wal->staging_bytes = (size_t)KT_MIN(WAL_STAGING_BYTES, wal->segment_bytes);
+    wal->staging = kt_alloc(wal->staging_bytes);
     wal->parts = kt_alloc(WAL_PARTS_MAX * sizeof(*wal->parts));
     pthread_mutex_init(&wal->lock, NULL);
     pthread_cond_init(&wal->prepared, NULL);

@@ -1,6 +1,6 @@
 /*
- * Power failures at every point. What was acknowledged must be there after each; what was not may be there as a prefix of
- * what was written, record by record; nothing else. A crash alone is never mistaken for damage.
+ * Power failures at every point. What was acknowledged must be there after each; what was not may be there as a prefix
+ * of what was written, record by record; nothing else. A crash alone is never mistaken for damage.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -175,7 +175,7 @@ static void apply(struct kt_wal_model *model, const struct pending *pending)
         model->entries[pending->index] = pending->entry;
 }
 
-/* The recovered log is the durable one with the first records of what was pending; returns how many, or fails the test. */
+/* The recovered log is the durable one with the first records of what was pending, or the test fails. */
 static void check_recovered(struct run *run, const struct kt_wal_found *found)
 {
     struct kt_wal_model *model = kt_alloc(sizeof(*model));
@@ -308,7 +308,7 @@ static void crash__at_random__acknowledged_survives(void **state)
     kt_free(total);
 }
 
-/* The same calls each time, so that call n is the same one; each disk call of them is the last before the lights go out. */
+/* The same calls each time: each disk call of them is once the last before the lights go out. */
 static void script(struct run *run)
 {
     static const struct {
