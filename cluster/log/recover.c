@@ -14,6 +14,7 @@
 /* The bytes of one file, through a window that moves forward. */
 struct scan {
     struct kt_file *file;
+    size_t least; /* bytes of one read */
     uint8_t *window;
     size_t cap, len;
     uint64_t at; /* of window[0] in the file */
@@ -28,7 +29,7 @@ static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t len, i
     if (scan->window && offset >= scan->at && offset + len <= scan->at + scan->len)
         return scan->window + (offset - scan->at);
     if (len > scan->cap) {
-        scan->cap = KT_MAX(len, WINDOW);
+        scan->cap = KT_MAX(len, scan->least);
         kt_free(scan->window);
         scan->window = kt_alloc(scan->cap);
     }
@@ -197,7 +198,7 @@ static enum step read_record(struct kt_wal *wal, struct scan *scan, struct wal_s
 static enum kt_code read_records(struct kt_wal *wal, struct wal_segment *segment, uint64_t limit,
                                  struct kt_error *error)
 {
-    struct scan scan = {.file = segment->file};
+    struct scan scan = {.file = segment->file, .least = (size_t)KT_MIN(WINDOW, segment->bytes)};
     struct kt_error reason = {.code = KT_OK};
     enum step step;
 

@@ -14,7 +14,7 @@
 #define COPY_MAX                                                                                                       \
     4096u /* payloads up to this size are copied beside their header; larger ones are written from where they are */
 
-_Static_assert(COPY_MAX + 2 * WAL_RECORD_BYTES < WAL_STAGING_BYTES, "a small record fits an empty staging buffer");
+_Static_assert(COPY_MAX + 2 * WAL_RECORD_BYTES < WAL_SEGMENT_MIN, "a small record fits an empty staging buffer");
 
 /* One write being collected: records that follow each other in the last segment. */
 struct writing {
@@ -164,7 +164,7 @@ static enum kt_code put(struct writing *writing, struct wal_record *record, cons
     uint8_t *staged;
     enum kt_code code;
 
-    if (writing->staged + WAL_RECORD_BYTES + copied + padding > WAL_STAGING_BYTES ||
+    if (writing->staged + WAL_RECORD_BYTES + copied + padding > wal->staging_bytes ||
         writing->part_count + 3 > WAL_PARTS_MAX) {
         code = flush(writing);
         if (code != KT_OK)

@@ -30,7 +30,7 @@
 #define WAL_RECORD_BYTES  48
 #define WAL_SEGMENT_MIN   (64u << 10)
 #define WAL_SEGMENT_MAX   (1u << 30)
-#define WAL_STAGING_BYTES (1u << 20) /* headers and small payloads of one write */
+#define WAL_STAGING_BYTES (1u << 20) /* headers and small payloads of one write, at most */
 #define WAL_PARTS_MAX     1024       /* parts of one write: IOV_MAX of Linux */
 #define WAL_SPARES_MAX    2u         /* one to take, and one given back by an append that met a full disk */
 
@@ -77,9 +77,13 @@ enum wal_decoded {
     WAL_RECORD_ODD  /* a checksum that fits contents that make no sense: never the work of a torn write */
 };
 
+/* Puts the checksum that fits the rest of the header. */
+void wal_header_sign(uint8_t header[WAL_HEADER_BYTES]);
 void wal_header_encode(const struct wal_header *header, uint8_t out[WAL_HEADER_BYTES]);
 /* KT_OK, KT_CORRUPT or KT_BAD_VERSION; *what then says why, a constant. */
 enum kt_code wal_header_decode(const uint8_t in[WAL_HEADER_BYTES], struct wal_header *header, const char **what);
+/* Puts the checksum that fits the rest of the record and its place, and returns it. */
+uint32_t wal_record_sign(uint8_t record[WAL_RECORD_BYTES], uint64_t salt, uint64_t offset);
 /* Sets payload_crc and crc of the record. */
 void wal_record_encode(struct wal_record *record, uint64_t salt, uint64_t offset, const void *payload,
                        uint8_t out[WAL_RECORD_BYTES]);
@@ -183,6 +187,7 @@ struct kt_wal {
     uint64_t durable;       /* everything before this offset of the last segment is synced */
     struct wal_reach reach; /* as told last */
     uint8_t *staging;       /* headers and small payloads, laid out as on the disk */
+    size_t staging_bytes;
     struct iovec *parts;
 
     /* Under the lock, which is never held across a disk call. */

@@ -161,7 +161,8 @@ struct kt_wal *wal_new(const struct kt_wal_options *options)
     /* Whole pages, so that every write but the last of a file is aligned. */
     wal->segment_bytes = options->segment_bytes & ~(uint64_t)4095;
     kt_random_seed(&wal->random, options->seed ? options->seed : kt_random_system());
-    wal->staging = kt_alloc(WAL_STAGING_BYTES);
+    wal->staging_bytes = (size_t)KT_MIN(WAL_STAGING_BYTES, wal->segment_bytes);
+    wal->staging = kt_alloc(wal->staging_bytes);
     wal->parts = kt_alloc(WAL_PARTS_MAX * sizeof(*wal->parts));
     pthread_mutex_init(&wal->lock, NULL);
     pthread_cond_init(&wal->prepared, NULL);

@@ -222,8 +222,8 @@ static enum kt_code add_members(struct kt_replica *replica, const struct kt_repl
  * The core is told the terms of all entries. Of payloads it needs those of configurations that the state has not got:
  * they are among the entries behind it, which are few.
  */
-static enum kt_code find_configurations(const struct kt_replica_options *options, struct raft_entry *entries,
-                                        struct kt_list *kept, struct kt_error *error)
+static enum kt_code find_configurations(struct kt_replica *replica, const struct kt_replica_options *options,
+                                        struct raft_entry *entries, struct kt_list *kept, struct kt_error *error)
 {
     kt_index next = KT_MAX(options->state.index + 1, options->log.first);
 
@@ -244,6 +244,7 @@ static enum kt_code find_configurations(const struct kt_replica_options *options
             struct raft_entry *shadow = &entries[entry->index - options->log.first];
             if (entry->type != KT_ENTRY_CHANGE)
                 continue;
+            replica_note_founding(replica, entry);
             shadow->type = RAFT_CHANGE;
             shadow->buf.base = (void *)(uintptr_t)entry->data.data;
             shadow->buf.len = entry->data.len;
@@ -297,7 +298,7 @@ static enum kt_code start_core(struct kt_replica *replica, const struct kt_repli
         entries[i].term = options->term_of(options->host.data, options->log.first + i);
         entries[i].type = RAFT_COMMAND;
     }
-    code = find_configurations(options, entries, &kept, error);
+    code = find_configurations(replica, options, entries, &kept, error);
     if (code == KT_OK && options->state.index > 0) {
         code = state_metadata(options, &metadata, error);
         event.start.metadata = &metadata;
@@ -465,6 +466,84 @@ kt_time_ms kt_replica_deadline(const struct kt_replica *replica)
     return deadline;
 }
 
+/* The core looks at terms, types and configurations; the batch is a token that it frees or gives back. */
+static int step_entries(struct kt_replica *replica, struct raft_message *message, const struct kt_entry *entries,
+                        size_t count)
+{
+    struct raft_event event = {.type = RAFT_RECEIVE};
+    struct raft_entry *shadows = kt_zalloc(count * sizeof *shadows);
+    void *batch = raft_malloc(1);
+    int rv;
+
+    KT_CHECK(batch != NULL);
+    for (size_t i = 0; i < count; i++) {
+        shadows[i].term = entries[i].term;
+        shadows[i].type = (enum raft_entry_type)entries[i].type;
+        shadows[i].buf.base = (void *)(uintptr_t)entries[i].data.data;
+        shadows[i].buf.len = entries[i].data.len;
+        shadows[i].batch = batch;
+    }
+    message->append_entries.entries = shadows;
+    message->append_entries.n_entries = (unsigned)count;
+    replica->incoming = entries;
+    replica->incoming_first = entries[0].index;
+    replica->incoming_count = count;
+    event.receive.message = message;
+    rv = replica_step(replica, &event);
+    replica->incoming = NULL;
+    kt_free(shadows);
+    return rv;
+}
+
+/*
+ * The core takes a configuration for the first entry of its message, wherever it stands in it. So each configuration
+ * begins a message of its own here.
+ */
+static int receive_entries(struct kt_replica *replica, struct raft_message *message, const struct kt_entry *entries,
+                           size_t count)
+{
+    size_t from = 0;
+    int rv = 0;
+
+    while (from < count && rv == 0 && !replica->dead) {
+        size_t to = from + 1;
+        while (to < count && entries[to].type != KT_ENTRY_CHANGE)
+            to++;
+        if (from > 0) {
+            message->append_entries.prev_log_index = entries[from - 1].index;
+            message->append_entries.prev_log_term = entries[from - 1].term;
+        }
+        rv = step_entries(replica, message, entries + from, to - from);
+        if (raft_last_index(&replica->raft) < entries[to - 1].index)
+            break; /* refused: what follows would be as well */
+        from = to;
+    }
+    return rv;
+}
+
+static void take_turn(struct kt_replica *replica, struct member *from, struct raft_message *message)
+{
+    struct raft_event event = {.type = RAFT_RECEIVE};
+
+    replica->turn.from = NULL;
+    message->server_address = from->address;
+    event.receive.message = message;
+    fail_step(replica, "taking over", replica_step(replica, &event));
+}
+
+/* Entries became durable: the turn that waited for them may have come. */
+static void take_waiting_turn(struct kt_replica *replica)
+{
+    struct turn *turn = &replica->turn;
+
+    if (turn->from == NULL)
+        return;
+    if (replica->now >= turn->until_ms || turn->message.timeout_now.term != replica->raft.current_term)
+        turn->from = NULL;
+    else if (replica->raft.last_stored >= turn->message.timeout_now.last_log_index)
+        take_turn(replica, turn->from, &turn->message);
+}
+
 static void receive_raft(struct kt_replica *replica, struct member *member, struct kt_reader *reader)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -484,33 +563,19 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
         return;
     }
     message.server_id = ends.from;
+    if (message.type == RAFT_TIMEOUT_NOW) {
+        if (replica->raft.last_stored >= message.timeout_now.last_log_index)
+            take_turn(replica, member, &message);
+        else
+            replica->turn = (struct turn){member, message, replica->now + replica->election_ms};
+        return;
+    }
     message.server_address = member->address;
     if (message.type == RAFT_REQUEST_VOTE)
         message.request_vote.candidate_id = ends.from;
-    if (count > 0) {
-        /* The core looks at terms, types and configurations; the batch is a token that it frees or gives back. */
-        struct raft_entry *shadows = kt_zalloc(count * sizeof *shadows);
-        void *batch = raft_malloc(1);
-        KT_CHECK(batch != NULL);
-        for (size_t i = 0; i < count; i++) {
-            shadows[i].term = entries[i].term;
-            shadows[i].type = (enum raft_entry_type)entries[i].type;
-            shadows[i].buf.base = (void *)(uintptr_t)entries[i].data.data;
-            shadows[i].buf.len = entries[i].data.len;
-            shadows[i].batch = batch;
-        }
-        message.append_entries.entries = shadows;
-        replica->incoming = entries;
-        replica->incoming_first = entries[0].index;
-        replica->incoming_count = count;
-    }
     event.receive.message = &message;
-    rv = replica_step(replica, &event);
-    replica->incoming = NULL;
-    if (count > 0) {
-        kt_free(message.append_entries.entries);
-        kt_entries_free(entries, count);
-    }
+    rv = count > 0 ? receive_entries(replica, &message, entries, count) : replica_step(replica, &event);
+    kt_entries_free(entries, count);
     fail_step(replica, "receiving a message", rv);
     if (message.type == RAFT_APPEND_ENTRIES_RESULT && replica_leads(replica))
         replica_stream_acknowledged(replica, member, &message.append_entries_result);
@@ -636,6 +701,8 @@ void kt_replica_persisted(struct kt_replica *replica, struct kt_log_write *write
     if (last > replica->raft.last_stored) {
         event.persisted_entries.index = last;
         fail_step(replica, "entries are durable", replica_step(replica, &event));
+        if (!replica->dead)
+            take_waiting_turn(replica);
     }
 }
 

@@ -141,6 +141,16 @@ struct round {
     size_t asker_count;
 };
 
+/*
+ * The leader's word that this node shall lead next (TimeoutNow), come before the entries it stands behind were durable
+ * here: the core would ignore it, and the leader would wait a whole election timeout for nothing.
+ */
+struct turn {
+    struct member *from; /* NULL: none */
+    struct raft_message message;
+    kt_time_ms until_ms; /* later the leader has given up */
+};
+
 struct kt_replica {
     struct raft raft;
     struct kt_replica_host host;
@@ -161,6 +171,7 @@ struct kt_replica {
     bool full;           /* the disk below the log is: nothing new is taken, leadership goes elsewhere */
     bool barrier_needed; /* leader without an entry of its own term yet */
     uint64_t elections;
+    struct turn turn;
 
     /* Log. */
     struct window window;
@@ -206,7 +217,7 @@ struct kt_replica {
 
     /* Members. */
     struct kt_buf founding; /* data of the cluster's first entry, for nodes that come up empty */
-    bool was_member;        /* the configuration named this member once */
+    kt_index named;         /* of the configuration that named this member first, as far as is known; 0: none did */
     kt_time_ms joined_ms;   /* last time this node asked to be a member */
 
     /* Hashes of the state, as the members told them; a ring by index. */
@@ -270,6 +281,8 @@ void replica_propose_release(struct kt_replica *replica);
 /* replica_member.c */
 /* Reads who is a member from the core's configuration. */
 void replica_members_refresh(struct kt_replica *replica);
+/* Remembers the cluster's first entry, if this is it. */
+void replica_note_founding(struct kt_replica *replica, const struct kt_entry *entry);
 size_t replica_voters(const struct kt_replica *replica);
 void replica_hello_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
 void replica_join_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);

@@ -148,6 +148,7 @@ static void add_item(struct kt_replica *replica, struct kt_apply_batch *batch, c
 {
     struct kt_apply_item *item = &batch->items[batch->count++];
 
+    replica_note_founding(replica, entry);
     item->entry = *entry;
     if (entry->chunk != NULL)
         kt_chunk_acquire(entry->chunk);
@@ -187,7 +188,8 @@ static void tell_configurations(struct kt_replica *replica, const struct kt_appl
         }
         event.configuration.index = entry->index;
         /* A member that is no longer one was replaced: what it holds must not be mistaken for the new one's. */
-        if (replica->was_member && !names(&event.configuration.conf, replica->member)) {
+        if (replica->named != 0 && entry->index > replica->named &&
+            !names(&event.configuration.conf, replica->member)) {
             raft_configuration_close(&event.configuration.conf);
             replica_end(replica, KT_END_REPLACED, "this member was removed from the cluster with entry %llu",
                         (unsigned long long)entry->index);

@@ -44,8 +44,10 @@ void replica_members_refresh(struct kt_replica *replica)
             replica_stream_reset(replica, member);
         }
         member->voter = server != NULL && server->role == RAFT_VOTER;
-        if (member->id == replica->self && now == replica->member)
-            replica->was_member = true;
+        if (member->id == replica->self && now == replica->member && replica->named == 0)
+            replica->named = replica->raft.configuration_uncommitted_index != 0
+                                 ? replica->raft.configuration_uncommitted_index
+                                 : replica->raft.configuration_committed_index;
     }
 }
 
@@ -55,6 +57,9 @@ void replica_say_hello(struct kt_replica *replica, kt_node_id to)
 {
     struct kt_buf frame;
 
+    /* A hello without the cluster's first entry is that of a node that belongs to none: this one does. */
+    if (replica->founding.len == 0)
+        return;
     kt_frame_init(&frame);
     kt_frame_hello(&frame, replica->member, kt_buf_slice(&replica->founding));
     replica_send(replica, to, &frame);
@@ -68,14 +73,19 @@ void replica_hello_received(struct kt_replica *replica, struct member *member, s
         return;
     if (hello.founding.len == 0) {
         /* It waits to learn whether there is a cluster. */
-        if (replica->founding.len > 0)
-            replica_say_hello(replica, member->id);
+        replica_say_hello(replica, member->id);
     } else if (replica->founding.len == 0) {
         kt_buf_append_slice(&replica->founding, hello.founding);
     } else if (!kt_slice_equal(hello.founding, kt_buf_slice(&replica->founding))) {
         kt_fail("replica", "node %llu belongs to another cluster: it was founded apart from this one",
                 (unsigned long long)member->id);
     }
+}
+
+void replica_note_founding(struct kt_replica *replica, const struct kt_entry *entry)
+{
+    if (entry->index == 1 && entry->type == KT_ENTRY_CHANGE && replica->founding.len == 0)
+        kt_buf_append_slice(&replica->founding, entry->data);
 }
 
 /* ---- Joining ---- */
@@ -137,7 +147,7 @@ static bool caught_up(struct kt_replica *replica, const struct member *member)
     raft_index match;
 
     return member->connected && raft_match_index(&replica->raft, member->member, &match) == 0 &&
-           match + REPLICA_CAUGHT_UP >= replica->window.next;
+           match >= replica->raft.configuration_committed_index && match + REPLICA_CAUGHT_UP >= replica->window.next;
 }
 
 static void take_in(struct kt_replica *replica, struct member *member)

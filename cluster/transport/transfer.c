@@ -3,8 +3,8 @@
  *
  *   source:  copy thread ── pipe ──▶ sending thread ── socket ──▶ fetching thread ──▶ file   :fetcher
  *
- * On the wire, after the two prefaces: chunks of le32 length, le32 crc32c, bytes; then a length of 0, le64 bytes in all, le32
- * crc32c of all.
+ * On the wire, after the two prefaces: chunks of le32 length, le32 crc32c, bytes; then a length of 0, le64 bytes in
+ * all, le32 crc32c of all.
  */
 #include "cluster/transport/transfer.h"
 
@@ -29,8 +29,8 @@
 #define LOG "transfer"
 
 #define CHUNK_HEADER_BYTES 8u
-#define END_BYTES          16u    /* the rest of the chunk of length 0, and the totals */
-#define STALLED_S          30     /* a socket that does not move for so long is given up */
+#define END_BYTES          16u /* the rest of the chunk of length 0, and the totals */
+#define STALLED_S          30  /* a socket that does not move for so long is given up */
 #define CONNECT_MS         5000
 
 /* One end of a transfer under way; its thread owns it until ended. */
@@ -38,7 +38,7 @@ struct transfer {
     struct kt_transport *transport;
     struct kt_task task; /* back to the loop */
     pthread_t thread;
-    atomic_int fd;       /* the socket, -1 while there is none; shut down to break off */
+    atomic_int fd; /* the socket, -1 while there is none; shut down to break off */
     atomic_bool cancelled;
     enum kt_code code;
     uint64_t bytes;

@@ -215,8 +215,7 @@ static void check_no_remains(struct run *run)
     assert_true(run->wal->segment_count == 1 || run->wal->segments[0]->live > 0);
 }
 
-/* The recovered log is the durable one with the first records of what was pending; returns how many, or fails the test.
- */
+/* The recovered log is the durable one with the first records of what was pending, or the test fails. */
 static void check_recovered(struct run *run, const struct kt_wal_found *found)
 {
     struct kt_wal_model *model = kt_alloc(sizeof(*model));
@@ -354,8 +353,7 @@ static void crash__at_random__acknowledged_survives(void **state)
     kt_free(total);
 }
 
-/* The same calls each time, so that call n is the same one; each disk call of them is the last before the lights go
- * out. */
+/* The same calls each time: each disk call of them is once the last before the lights go out. */
 static void script(struct run *run)
 {
     static const struct {
