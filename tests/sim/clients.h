@@ -59,6 +59,7 @@ struct sim_clients {
     struct sim_history *shared[2]; /* in use now */
     struct kt_list ops;
     uint64_t next_value;
+    unsigned bulky; /* percent of writes that are large */
 };
 
 void sim_clients_init(struct sim_clients *clients, struct sim_cluster *cluster);
