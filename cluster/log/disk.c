@@ -119,7 +119,8 @@ static int64_t real_read(struct kt_file *file, uint64_t offset, void *out, size_
     return (int64_t)done;
 }
 
-/* Not repeated when interrupted by an error: a second fdatasync may report success for pages that the first one lost. */
+/* Not repeated when interrupted by an error: a second fdatasync may report success for pages that the first one lost.
+ */
 static int real_sync(struct kt_file *file)
 {
     int status;

@@ -1,7 +1,7 @@
 /*
  * The files below the log, as a table of functions, so that the simulator can put a disk in their place that forgets
- * what was not synced. Paths are relative to the folder that the disk was opened on. Calls block; the log's writer thread
- * makes them (reads also come from other threads). Failures are negative errno values, as of the system call.
+ * what was not synced. Paths are relative to the folder that the disk was opened on. Calls block; the log's writer
+ * thread makes them (reads also come from other threads). Failures are negative errno values, as of the system call.
  */
 #ifndef KT_CLUSTER_LOG_DISK_H
 #define KT_CLUSTER_LOG_DISK_H
@@ -24,8 +24,8 @@ struct kt_disk_ops {
     /* Data and what is needed to find it is durable (fdatasync). */
     int (*sync)(struct kt_file *file);
     /*
-     * Makes the first `bytes` bytes zeros in reserved blocks, so that later writes neither need space nor change metadata.
-     * Also on a file that has contents. Not durable before sync. -ENOSPC: some of it may have been done.
+     * Makes the first `bytes` bytes zeros in reserved blocks, so that later writes neither need space nor change
+     * metadata. Also on a file that has contents. Not durable before sync. -ENOSPC: some of it may have been done.
      */
     int (*allocate)(struct kt_file *file, uint64_t bytes);
     int64_t (*size)(struct kt_file *file);

@@ -1,6 +1,6 @@
 /*
- * Two threads: the writer, and a helper that fills the next segment with zeros so that no group waits for that. The helper
- * only ever calls kt_wal_prepare; a spare is in the log's list or in one thread's hands, see spare.c.
+ * Two threads: the writer, and a helper that fills the next segment with zeros so that no group waits for that. The
+ * helper only ever calls kt_wal_prepare; a spare is in the log's list or in one thread's hands, see spare.c.
  */
 #include "cluster/log/log_writer.h"
 
@@ -36,7 +36,11 @@ struct kt_log_writer {
     struct kt_entry *entries; /* of several writes, so that they become one append */
     bool full;
     bool marked; /* nothing was synced since the last mark */
-    enum kt_code failed;
+    /*
+     * KT_OK, or what all later writes end with: a failure, or a full disk that was given up when stopping (what comes
+     * after entries that are not written cannot be written either).
+     */
+    enum kt_code ended;
 };
 
 static struct kt_log_write *write_of(struct kt_task *task)
@@ -99,9 +103,9 @@ uint64_t kt_log_writer_busy_us(struct kt_log_writer *writer)
 /* Tells once; should the call return, nothing more is written and everything ends with the code. */
 static void fail(struct kt_log_writer *writer, enum kt_code code)
 {
-    if (writer->failed != KT_OK)
+    if (writer->ended != KT_OK && writer->ended != KT_DISK_FULL)
         return;
-    writer->failed = code;
+    writer->ended = code;
     writer->options.fail(writer->options.data, code, "the log cannot be written");
 }
 
@@ -168,8 +172,9 @@ static enum kt_code write_votes(struct kt_log_writer *writer)
 }
 
 /*
- * Entries that continue each other go into one append, so into one write. One that goes back (a truncation) begins a new
- * append. Returns the code of the first append that failed; *complete: the first write whose entries are not all written.
+ * Entries that continue each other go into one append, so into one write. One that goes back (a truncation) begins a
+ * new append. Returns the code of the first append that failed; *complete: the first write whose entries are not all
+ * written.
  */
 static enum kt_code write_entries(struct kt_log_writer *writer, struct kt_task **complete)
 {
@@ -225,13 +230,13 @@ static void complete(struct kt_log_writer *writer, const struct kt_task *stuck, 
 static void process_group(struct kt_log_writer *writer)
 {
     struct kt_task *stuck = writer->group;
-    enum kt_code code = writer->failed, synced;
+    enum kt_code code = writer->ended, synced;
 
     if (code == KT_OK)
         code = write_votes(writer);
     if (code == KT_OK)
         code = write_entries(writer, &stuck);
-    if (code == KT_OK || code == KT_DISK_FULL) {
+    if (writer->ended == KT_OK && (code == KT_OK || code == KT_DISK_FULL)) {
         begin_busy(writer);
         synced = kt_wal_sync(writer->options.wal);
         end_busy(writer);
@@ -240,7 +245,9 @@ static void process_group(struct kt_log_writer *writer)
             code = synced;
         }
     }
-    if (code != KT_OK && code != KT_DISK_FULL) {
+    if (code == KT_DISK_FULL) {
+        writer->ended = code;
+    } else if (code != KT_OK) {
         stuck = writer->group;
         fail(writer, code);
     }
@@ -286,7 +293,7 @@ static bool wait_for_group(struct kt_log_writer *writer)
     struct timespec idle = after_ms(MARK_AFTER_MS);
 
     while (!writer->head && !writer->stopping) {
-        if (writer->marked || writer->failed != KT_OK) {
+        if (writer->marked || writer->ended != KT_OK) {
             pthread_cond_wait(&writer->work, &writer->lock);
         } else if (pthread_cond_timedwait(&writer->work, &writer->lock, &idle) == ETIMEDOUT && !writer->head) {
             enum kt_code code;
@@ -318,11 +325,9 @@ static void *run_writer(void *data)
     }
     pthread_mutex_unlock(&writer->lock);
     /* A planned end leaves no doubt about where the log ends. */
-    if (writer->failed == KT_OK) {
+    if (writer->ended == KT_OK) {
         enum kt_code code = kt_wal_mark(writer->options.wal);
 
-        if (code == KT_OK)
-            code = kt_wal_sync(writer->options.wal);
         if (code != KT_OK)
             fail(writer, code);
     }

@@ -1,6 +1,6 @@
 /*
- * Reading the log at start. Every byte that a record or a header says was synced must be there and valid; only behind the
- * last such place, at the end of the last segment, may bytes be cut off. Nothing here changes the disk.
+ * Reading the log at start. Every byte that a record or a header says was synced must be there and valid; only behind
+ * the last such place, at the end of the last segment, may bytes be cut off. Nothing here changes the disk.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +14,7 @@
 /* The bytes of one file, through a window that moves forward. */
 struct scan {
     struct kt_file *file;
+    size_t least; /* bytes of one read */
     uint8_t *window;
     size_t cap, len;
     uint64_t at; /* of window[0] in the file */
@@ -28,7 +29,7 @@ static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t len, i
     if (scan->window && offset >= scan->at && offset + len <= scan->at + scan->len)
         return scan->window + (offset - scan->at);
     if (len > scan->cap) {
-        scan->cap = KT_MAX(len, WINDOW);
+        scan->cap = KT_MAX(len, scan->least);
         kt_free(scan->window);
         scan->window = kt_alloc(scan->cap);
     }
@@ -130,8 +131,6 @@ static const char *replay(struct kt_wal *wal, const struct wal_record *record, u
         wal_segments_cut(wal, record->index);
         wal_index_cut(index, record->index, record->term);
         return NULL;
-    case WAL_MARK:
-        return NULL;
     case WAL_SEAL:
         return "the log goes on in the next segment, which is missing";
     default:
@@ -187,7 +186,6 @@ static enum step read_record(struct kt_wal *wal, struct scan *scan, struct wal_s
         return STEP_FAILED;
     }
     wal->chain = record.crc;
-    wal->marked = record.durable;
     segment->end = at + wal_record_size(record.len);
     return STEP_RECORD;
 }
@@ -196,7 +194,7 @@ static enum step read_record(struct kt_wal *wal, struct scan *scan, struct wal_s
 static enum kt_code read_records(struct kt_wal *wal, struct wal_segment *segment, uint64_t limit,
                                  struct kt_error *error)
 {
-    struct scan scan = {.file = segment->file};
+    struct scan scan = {.file = segment->file, .least = (size_t)KT_MIN(WINDOW, segment->bytes)};
     struct kt_error reason = {.code = KT_OK};
     enum step step;
 
@@ -209,7 +207,8 @@ static enum kt_code read_records(struct kt_wal *wal, struct wal_segment *segment
     return KT_OK;
 }
 
-/* A segment that has a successor was synced whole before: it must be valid to the byte where the successor continues. */
+/* A segment that has a successor was synced whole before: it must be valid to the byte where the successor continues.
+ */
 static enum kt_code finish_segment(struct kt_wal *wal, struct wal_segment *segment, const struct wal_header *next,
                                    struct kt_error *error)
 {
@@ -246,6 +245,11 @@ static enum kt_code finish_last(struct kt_wal *wal, struct wal_segment *segment,
                             ": no valid record, but the one at %" PRIu64 " tells that all before %" PRIu64
                             " was synced",
                             segment->serial, segment->end, tail.teller, tail.claim);
+    if (wal->reach.serial == segment->serial && wal->reach.offset > segment->end)
+        return kt_error_set(error, KT_CORRUPT,
+                            "log segment %016" PRIx64 ".seg is damaged at offset %" PRIu64
+                            ": no valid record, but all before %" PRIu64 " was synced",
+                            segment->serial, segment->end, wal->reach.offset);
     recovered->end = segment->end;
     recovered->torn_end = tail.end;
     return KT_OK;
@@ -274,6 +278,7 @@ enum kt_code wal_recover(struct kt_wal *wal, const uint64_t *serials, size_t cou
         if (code != KT_OK)
             return code;
     }
-    wal->marked = WAL_HEADER_BYTES;
+    if (wal->reach.serial > serials[count - 1])
+        return kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[count - 1] + 1);
     return finish_last(wal, wal->segments[count - 1], recovered, error);
 }

@@ -142,7 +142,6 @@ enum kt_code wal_segment_begin(struct kt_wal *wal, struct wal_spare *spare)
                                     .file = spare->file,
                                     .refs = 1};
     wal->durable = WAL_HEADER_BYTES;
-    wal->marked = WAL_HEADER_BYTES;
     wal_segment_add(wal, segment);
     return KT_OK;
 }

@@ -1,5 +1,5 @@
 /*
- * Writing: votes, entries, marks, syncs, trimming. An append first makes sure of all the segments that it will need, so
+ * Writing: votes, entries, syncs, trimming. An append first makes sure of all the segments that it will need, so
  * that a full disk is met before the first byte; then it writes record after record, one write per segment.
  */
 #include "cluster/log/wal.h"
@@ -14,7 +14,7 @@
 #define COPY_MAX                                                                                                       \
     4096u /* payloads up to this size are copied beside their header; larger ones are written from where they are */
 
-_Static_assert(COPY_MAX + 2 * WAL_RECORD_BYTES < WAL_STAGING_BYTES, "a small record fits an empty staging buffer");
+_Static_assert(COPY_MAX + 2 * WAL_RECORD_BYTES < WAL_SEGMENT_MIN, "a small record fits an empty staging buffer");
 
 /* One write being collected: records that follow each other in the last segment. */
 struct writing {
@@ -125,7 +125,6 @@ static enum kt_code flush(struct writing *writing)
     writing->offset = writing->end;
     writing->staged = 0;
     writing->part_count = 0;
-    wal->marked = wal->durable;
     publish(writing);
     return KT_OK;
 }
@@ -156,7 +155,7 @@ static enum kt_code put(struct writing *writing, struct wal_record *record, cons
     uint8_t *staged;
     enum kt_code code;
 
-    if (writing->staged + WAL_RECORD_BYTES + copied + padding > WAL_STAGING_BYTES ||
+    if (writing->staged + WAL_RECORD_BYTES + copied + padding > wal->staging_bytes ||
         writing->part_count + 3 > WAL_PARTS_MAX) {
         code = flush(writing);
         if (code != KT_OK)
@@ -201,7 +200,8 @@ static enum kt_code sync_segment(struct kt_wal *wal, struct wal_segment *segment
     return KT_OK;
 }
 
-/* The note that a segment has a successor: without it the loss of the last file would look like an older, shorter log. */
+/* The note that a segment has a successor: without it the loss of the last file would look like an older, shorter log.
+ */
 static enum kt_code seal(struct kt_wal *wal, struct wal_segment *segment, uint32_t chain)
 {
     struct wal_record record = {.kind = WAL_SEAL, .chain = chain, .durable = (uint32_t)segment->end};
@@ -391,20 +391,17 @@ enum kt_code kt_wal_sync(struct kt_wal *wal)
 
 enum kt_code kt_wal_mark(struct kt_wal *wal)
 {
-    struct writing writing;
-    struct wal_record record = {.kind = WAL_MARK};
+    struct wal_reach reach = {.serial = wal_segment_last(wal)->serial, .offset = wal->durable};
     enum kt_code code = wal_failed(wal);
+    int status;
 
-    if (code != KT_OK || wal->marked == wal->durable)
+    if (code != KT_OK || (reach.serial == wal->reach.serial && reach.offset == wal->reach.offset))
         return code;
-    begin_writing(&writing, wal);
-    if (!fits(writing.end, writing.segment->bytes, WAL_RECORD_BYTES))
-        return KT_OK;
-    code = put(&writing, &record, NULL);
-    if (code != KT_OK)
-        return code;
-    wal->chain = record.crc;
-    return flush(&writing);
+    status = wal_reach_store(wal->vote_file, &reach);
+    if (status)
+        return wal_fail(wal, status, "writing", WAL_VOTE_NAME);
+    wal->reach = reach;
+    return KT_OK;
 }
 
 /* Takes the oldest segment out of the list if all its entries are at or below index; its caller gets the reference. */

@@ -2,12 +2,12 @@
  * The inside of the log: what is on the disk, and the pieces that wal.c, wal_open.c and wal_read.c share.
  *
  * Folder
- *   vote             two slots of 512 bytes, both of the last term and vote
+ *   vote             two slots, both of the last term and vote, and one that tells how far the log was synced
  *   <16 hex>.seg     segments, named by serial, without gaps
  *   prepared-N.tmp   zero-filled spares that wait to become the next segment
  *
- * Segment: one header, then records back to back, each at a multiple of 8, then zeros to the end of the file. Integers are
- * little-endian.
+ * Segment: one header, then records back to back, each at a multiple of 8, then zeros to the end of the file. Integers
+ * are little-endian.
  */
 #ifndef KT_CLUSTER_LOG_WAL_INTERNAL_H
 #define KT_CLUSTER_LOG_WAL_INTERNAL_H
@@ -22,14 +22,17 @@
 #define WAL_VOTE_NAME       "vote"
 #define WAL_VOTE_TMP_NAME   "vote.tmp"
 #define WAL_NAME_MAX        40  /* the longest of the names above, and a NUL */
-#define WAL_VOTE_SLOT_BYTES 512 /* the unit that disks write whole */
-#define WAL_HEADER_BYTES    64
-#define WAL_RECORD_BYTES    48
-#define WAL_SEGMENT_MIN     (64u << 10)
-#define WAL_SEGMENT_MAX     (1u << 30)
-#define WAL_STAGING_BYTES   (1u << 20) /* headers and small payloads of one write */
-#define WAL_PARTS_MAX       1024       /* parts of one write: IOV_MAX of Linux */
-#define WAL_SPARES_MAX      2u         /* one to take, and one given back by an append that met a full disk */
+#define WAL_VOTE_SLOT_BYTES 512 /* written at once: the unit that every disk writes whole */
+#define WAL_VOTE_STRIDE                                                                                                \
+    4096 /* from slot to slot: a disk with sectors of 4 KiB may lose a whole one when one write fails */
+#define WAL_VOTE_BYTES    (3 * WAL_VOTE_STRIDE)
+#define WAL_HEADER_BYTES  64
+#define WAL_RECORD_BYTES  48
+#define WAL_SEGMENT_MIN   (64u << 10)
+#define WAL_SEGMENT_MAX   (1u << 30)
+#define WAL_STAGING_BYTES (1u << 20) /* headers and small payloads of one write, at most */
+#define WAL_PARTS_MAX     1024       /* parts of one write: IOV_MAX of Linux */
+#define WAL_SPARES_MAX    2u         /* one to take, and one given back by an append that met a full disk */
 
 _Static_assert(WAL_SEGMENT_MAX + KT_ENTRY_BYTES_MAX < UINT32_MAX, "an offset in a segment fits 32 bits");
 _Static_assert(WAL_HEADER_BYTES % 8 == 0 && WAL_RECORD_BYTES % 8 == 0, "records start at multiples of 8");
@@ -38,13 +41,12 @@ _Static_assert(WAL_HEADER_BYTES % 8 == 0 && WAL_RECORD_BYTES % 8 == 0, "records 
 enum wal_kind {
     WAL_ENTRY = 1,
     WAL_TRUNCATE = 2, /* the log ends at index (whose term is term); entries behind it are void */
-    WAL_MARK = 3,     /* nothing but the note that everything before `durable` was synced */
-    WAL_SEAL = 4      /* behind the last record: the log goes on in the next segment, which is durable already */
+    WAL_SEAL = 3      /* behind the last record: the log goes on in the next segment, which is durable already */
 };
 
 /*
- * The header of a segment. It is synced before the file gets its name, and the file gets its name only when everything in
- * the segment before is synced: so only the last segment can end torn, and no segment can have a torn header.
+ * The header of a segment. It is synced before the file gets its name, and the file gets its name only when everything
+ * in the segment before is synced: so only the last segment can end torn, and no segment can have a torn header.
  */
 struct wal_header {
     uint64_t serial;
@@ -74,9 +76,13 @@ enum wal_decoded {
     WAL_RECORD_ODD  /* a checksum that fits contents that make no sense: never the work of a torn write */
 };
 
+/* Puts the checksum that fits the rest of the header. */
+void wal_header_sign(uint8_t header[WAL_HEADER_BYTES]);
 void wal_header_encode(const struct wal_header *header, uint8_t out[WAL_HEADER_BYTES]);
 /* KT_OK, KT_CORRUPT or KT_BAD_VERSION; *what then says why, a constant. */
 enum kt_code wal_header_decode(const uint8_t in[WAL_HEADER_BYTES], struct wal_header *header, const char **what);
+/* Puts the checksum that fits the rest of the record and its place, and returns it. */
+uint32_t wal_record_sign(uint8_t record[WAL_RECORD_BYTES], uint64_t salt, uint64_t offset);
 /* Sets payload_crc and crc of the record. */
 void wal_record_encode(struct wal_record *record, uint64_t salt, uint64_t offset, const void *payload,
                        uint8_t out[WAL_RECORD_BYTES]);
@@ -144,14 +150,27 @@ struct wal_vote {
     kt_node_id vote;
 };
 
+/*
+ * How far the log was synced, as told from outside of the log: the last records themselves cannot tell it of
+ * themselves, and damage to them would look like a torn tail. Not synced, because it is only for later damage; never
+ * ahead of the truth. serial 0: not known.
+ */
+struct wal_reach {
+    uint64_t serial;
+    uint64_t offset; /* everything before it in that segment, and all segments before */
+};
+
 /* Fresh slots in a new file, under its final name and durable. */
 enum kt_code wal_vote_create(struct kt_disk *disk, struct kt_file **file, struct kt_error *error);
 /* Reads the slots, changes nothing. stale: the slot that does not hold the vote, -1 if both do. */
-enum kt_code wal_vote_load(struct kt_file *file, struct wal_vote *vote, int *stale, struct kt_error *error);
+enum kt_code wal_vote_load(struct kt_file *file, struct wal_vote *vote, int *stale, struct wal_reach *reach,
+                           struct kt_error *error);
 /* Makes both slots durable, one after the other; both must hold the vote before. 0 or a negative errno. */
 int wal_vote_store(struct kt_file *file, const struct wal_vote *vote);
 /* Makes the stale slot hold the vote. The other one is not touched: it may be the only copy. 0 or a negative errno. */
 int wal_vote_repair(struct kt_file *file, const struct wal_vote *vote, int stale);
+/* Not synced. 0 or a negative errno. */
+int wal_reach_store(struct kt_file *file, const struct wal_reach *reach);
 
 struct kt_wal {
     struct kt_disk *disk;
@@ -161,10 +180,11 @@ struct kt_wal {
     struct kt_random random;
     struct kt_file *vote_file;
     struct wal_vote vote;
-    uint32_t chain;   /* crc of the last record */
-    uint64_t durable; /* everything before this offset of the last segment is synced */
-    uint64_t marked;  /* the highest such offset that a record tells of */
-    uint8_t *staging; /* headers and small payloads, laid out as on the disk */
+    uint32_t chain;         /* crc of the last record */
+    uint64_t durable;       /* everything before this offset of the last segment is synced */
+    struct wal_reach reach; /* as told last */
+    uint8_t *staging;       /* headers and small payloads, laid out as on the disk */
+    size_t staging_bytes;
     struct iovec *parts;
 
     /* Under the lock, which is never held across a disk call. */

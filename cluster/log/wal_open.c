@@ -61,7 +61,7 @@ static enum kt_code load_vote(struct kt_wal *wal, int *stale, struct kt_error *e
 
     if (status)
         return kt_error_errno(error, KT_IO_FAILED, -status, "cannot open the vote file");
-    return wal_vote_load(wal->vote_file, &wal->vote, stale, error);
+    return wal_vote_load(wal->vote_file, &wal->vote, stale, &wal->reach, error);
 }
 
 static enum kt_code adopt_spares(struct kt_wal *wal, const struct listing *listing, struct kt_error *error)
@@ -117,7 +117,8 @@ static enum kt_code repair(struct kt_wal *wal, const struct listing *listing, co
     /* Garbage must be gone, durably, before anything is appended: later it could pass for records behind a hole. */
     if (recovered->torn_end > recovered->end)
         status = wal_tail_zero(last, recovered->end, recovered->torn_end);
-    /* What was read may be in the machine's memory alone, if only the process died; what is reported must be durable. */
+    /* What was read may be in the machine's memory alone, if only the process died; what is reported must be durable.
+     */
     if (status == 0)
         status = last->file->ops->sync(last->file);
     if (status == 0 && listing->vote_tmp)
@@ -157,7 +158,8 @@ static struct kt_wal *new_wal(const struct kt_wal_options *options)
     /* Whole pages, so that every write but the last of a file is aligned. */
     wal->segment_bytes = options->segment_bytes & ~(uint64_t)4095;
     kt_random_seed(&wal->random, options->seed ? options->seed : kt_random_system());
-    wal->staging = kt_alloc(WAL_STAGING_BYTES);
+    wal->staging_bytes = (size_t)KT_MIN(WAL_STAGING_BYTES, wal->segment_bytes);
+    wal->staging = kt_alloc(wal->staging_bytes);
     wal->parts = kt_alloc(WAL_PARTS_MAX * sizeof(*wal->parts));
     pthread_mutex_init(&wal->lock, NULL);
     pthread_cond_init(&wal->prepared, NULL);

@@ -1,7 +1,7 @@
 /*
- * Reading entries back, on any thread. Under the lock only their places are copied; the files are read outside, kept open
- * by a reference. Records are never overwritten, so a reader that is overtaken by a truncation still reads what was there;
- * it then forgets what is not in the log any more.
+ * Reading entries back, on any thread. Under the lock only their places are copied; the files are read outside, kept
+ * open by a reference. Records are never overwritten, so a reader that is overtaken by a truncation still reads what
+ * was there; it then forgets what is not in the log any more.
  */
 #include <stdlib.h>
 
@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "cluster/log/wal_internal.h"
 
-#define GAP_MAX 512u /* between two entries: marks of idle moments, read along with them */
+#define GAP_MAX 512u /* between two entries: truncations and what they cut, read along if it is little */
 
 struct place {
     struct wal_slot slot;

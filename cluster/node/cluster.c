@@ -60,6 +60,7 @@ struct kt_cluster {
     struct kt_mailbox mailbox;
 
     enum phase phase;
+    kt_time_ms now_ms; /* the replica's clock */
     struct kt_task stop_task;
     kt_time_ms stop_by;
     unsigned writes, batches, fetches; /* with other threads */
@@ -203,27 +204,47 @@ static enum kt_code boot_read(void *data, struct kt_log_read *read)
 
 /* ---- What other modules tell, on the loop ---- */
 
+/*
+ * Every event must find the replica's clock at the present: waiting for events takes longer than a heartbeat when nobody
+ * calls, and an election timer that is restarted with the time before the wait is over too early.
+ */
+static void advance_clock(struct kt_cluster *cluster)
+{
+    kt_time_ms now = kt_clock_ms();
+
+    if (cluster->replica == NULL || now == cluster->now_ms)
+        return;
+    cluster->now_ms = now;
+    kt_replica_tick(cluster->replica, now);
+}
+
 static void peer_received(void *data, kt_node_id from, struct kt_slice frame)
 {
     struct kt_cluster *cluster = data;
-    if (cluster->phase <= RESIGNING)
-        kt_replica_received(cluster->replica, from, frame);
+    if (cluster->phase > RESIGNING)
+        return;
+    advance_clock(cluster);
+    kt_replica_received(cluster->replica, from, frame);
 }
 
 static void peer_connected(void *data, kt_node_id peer)
 {
     struct kt_cluster *cluster = data;
     kt_info("replica", "connected to node %llu", (unsigned long long)peer);
-    if (cluster->phase <= RESIGNING)
-        kt_replica_connected(cluster->replica, peer);
+    if (cluster->phase > RESIGNING)
+        return;
+    advance_clock(cluster);
+    kt_replica_connected(cluster->replica, peer);
 }
 
 static void peer_disconnected(void *data, kt_node_id peer)
 {
     struct kt_cluster *cluster = data;
     kt_info("replica", "lost node %llu", (unsigned long long)peer);
-    if (cluster->phase <= RESIGNING)
-        kt_replica_disconnected(cluster->replica, peer);
+    if (cluster->phase > RESIGNING)
+        return;
+    advance_clock(cluster);
+    kt_replica_disconnected(cluster->replica, peer);
 }
 
 /* On the log writer's thread. */
@@ -274,6 +295,7 @@ static void turn(struct kt_cluster *cluster)
 
     if (cluster->replica == NULL)
         return;
+    advance_clock(cluster);
     if (now >= kt_replica_deadline(cluster->replica))
         kt_replica_tick(cluster->replica, now);
     kt_replica_flush(cluster->replica);
@@ -298,9 +320,7 @@ static void after_poll(uv_check_t *check)
 static void mail(uv_async_t *async)
 {
     struct kt_cluster *cluster = cluster_of_loop(async->loop);
-    /* Time stands still for the replica within a turn, but must not lag behind what others measured. */
-    if (cluster->replica != NULL)
-        kt_replica_tick(cluster->replica, kt_clock_ms());
+    advance_clock(cluster);
     kt_mailbox_drain(&cluster->mailbox);
 }
 
@@ -384,6 +404,17 @@ static void transport_closed(void *data)
     cluster->phase = DRAINING;
 }
 
+/* Somebody is there to hand leadership to. Alone, there is nothing to wait for. */
+static bool has_successor(const struct kt_cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->status.peer_count; i++) {
+        const struct kt_peer_status *peer = &cluster->status.peers[i];
+        if (peer->id != cluster->status.self && peer->voter && peer->connected)
+            return true;
+    }
+    return false;
+}
+
 static void stop_step(struct kt_cluster *cluster, kt_time_ms now)
 {
     switch (cluster->phase) {
@@ -393,7 +424,7 @@ static void stop_step(struct kt_cluster *cluster, kt_time_ms now)
         break;
     case RESIGNING:
         publish_status(cluster);
-        if (cluster->status.role == KT_LEADER && now < cluster->stop_by) {
+        if (cluster->status.role == KT_LEADER && has_successor(cluster) && now < cluster->stop_by) {
             kt_replica_resign(cluster->replica);
             break;
         }

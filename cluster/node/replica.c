@@ -293,6 +293,8 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
         kt_free(replica);
         return code;
     }
+    /* The core would write every message into a static buffer, seen or not: slow, and shared by all cores of a process. */
+    replica->raft.tracer = NULL;
     raft_seed(&replica->raft, (unsigned)kt_random_next(&replica->random));
     raft_set_election_timeout(&replica->raft, replica->election_ms);
     raft_set_heartbeat_timeout(&replica->raft, replica->heartbeat_ms);
@@ -593,6 +595,7 @@ void kt_replica_flush(struct kt_replica *replica)
     if (replica_leads(replica) && replica->barrier_needed)
         submit_barrier(replica);
     replica_propose_flush(replica);
+    replica_streams_flush(replica);
     replica_reads_flush(replica);
     if (!replica->dead)
         replica_hand_over(replica);

@@ -77,6 +77,7 @@ struct stream {
         size_t bytes;
     } flight[256];
     unsigned flight_head, flight_count;
+    kt_index told;       /* commit index in the last frame */
     bool fetching;       /* a read of the log for this stream is with the host */
     uint64_t epoch;      /* counts restarts: a fetch of an earlier one is thrown away */
     kt_time_ms moved_ms; /* last time something was acknowledged or the stream restarted */
@@ -218,6 +219,7 @@ void replica_stream_acknowledged(struct kt_replica *replica, struct member *memb
                                  const struct raft_append_entries_result *result);
 void replica_stream_fetched(struct kt_replica *replica, struct stream_fetch *fetch);
 void replica_streams_tick(struct kt_replica *replica);
+void replica_streams_flush(struct kt_replica *replica);
 
 /* replica_propose.c */
 void replica_propose_flush(struct kt_replica *replica);

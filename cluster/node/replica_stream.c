@@ -20,6 +20,7 @@ static void restart(struct stream *stream, kt_index next, kt_term prev_term, kt_
     stream->flight_bytes = 0;
     stream->flight_head = stream->flight_count = 0;
     stream->fetching = false;
+    stream->told = 0;
     stream->epoch++;
     stream->moved_ms = now;
 }
@@ -35,8 +36,8 @@ void replica_streams_reset(struct kt_replica *replica)
         replica_stream_reset(replica, &replica->members[i]);
 }
 
-static void begin_frame(struct kt_replica *replica, kt_index prev, kt_term prev_term, uint32_t count,
-                        struct kt_buf *frame)
+static void begin_frame(struct kt_replica *replica, struct member *member, kt_index prev, kt_term prev_term,
+                        uint32_t count, struct kt_buf *frame)
 {
     struct raft_append_entries fields = {
         .term = replica->raft.current_term,
@@ -44,6 +45,7 @@ static void begin_frame(struct kt_replica *replica, kt_index prev, kt_term prev_
         .prev_log_term = prev_term,
         .leader_commit = replica->raft.commit_index,
     };
+    member->stream.told = replica->raft.commit_index;
     kt_frame_init(frame);
     kt_frame_append(frame, &fields, count);
 }
@@ -52,7 +54,7 @@ static void send_heartbeat(struct kt_replica *replica, struct member *member, kt
 {
     struct kt_buf frame;
 
-    begin_frame(replica, prev, prev_term, 0, &frame);
+    begin_frame(replica, member, prev, prev_term, 0, &frame);
     replica_send(replica, member->id, &frame);
 }
 
@@ -76,7 +78,7 @@ static void send_entries(struct kt_replica *replica, struct member *member, cons
     struct stream *stream = &member->stream;
     struct kt_buf frame;
 
-    begin_frame(replica, stream->next - 1, stream->prev_term, (uint32_t)count, &frame);
+    begin_frame(replica, member, stream->next - 1, stream->prev_term, (uint32_t)count, &frame);
     kt_buf_reserve(&frame, bytes + count * 16);
     for (size_t i = 0; i < count; i++)
         kt_frame_entry(&frame, entries[i]);
@@ -185,6 +187,19 @@ void replica_stream_fetched(struct kt_replica *replica, struct stream_fetch *fet
     }
     send_entries(replica, member, entries, fetch->read.count, bytes);
     pump(replica, member);
+}
+
+/* Followers learn of a commit with the next entries; when there are none, at once, or their readers would wait a heartbeat. */
+void replica_streams_flush(struct kt_replica *replica)
+{
+    if (!replica_leads(replica))
+        return;
+    for (size_t i = 0; i < replica->member_count; i++) {
+        struct member *member = &replica->members[i];
+        struct stream *stream = &member->stream;
+        if (stream->next != 0 && stream->told < replica->raft.commit_index && member->connected)
+            send_heartbeat(replica, member, stream->next - 1, stream->prev_term);
+    }
 }
 
 /* A stream whose window stays full without any acknowledgement has lost frames; the follower's refusal repairs it. */

@@ -9,13 +9,10 @@
  */
 #include "cluster/transport/transport_internal.h"
 
-#include <errno.h>
-#include <netdb.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -375,52 +372,6 @@ static void on_guest(uv_stream_t *listener, int status)
     }
 }
 
-/* A bound and listening socket, or -1. Before any handle exists, so that a failure leaves nothing to be closed. */
-static int listen_socket(const char *text, struct kt_error *error)
-{
-    static const struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct kt_address address;
-    struct addrinfo *found = NULL;
-    int fd = -1, one = 1, number = 0;
-    if (kt_address_parse(text, &address, error) != KT_OK)
-        return -1;
-    int failed = getaddrinfo(address.host, address.service, &hints, &found);
-    if (failed) {
-        kt_error_set(error, KT_BAD_REQUEST, "peer listener \"%s\": %s", text, gai_strerror(failed));
-        return -1;
-    }
-    for (struct addrinfo *at = found; at && fd < 0; at = at->ai_next) {
-        fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, at->ai_protocol);
-        if (fd < 0) {
-            number = errno;
-            continue;
-        }
-        /* A restarted node takes its port again although connections of the old process linger. */
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-        if (bind(fd, at->ai_addr, at->ai_addrlen) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
-            number = errno;
-            close(fd);
-            fd = -1;
-        }
-    }
-    freeaddrinfo(found);
-    if (fd < 0)
-        kt_error_errno(error, KT_IO_FAILED, number, "peer listener \"%s\" cannot be opened", text);
-    return fd;
-}
-
-static unsigned bound_port(int fd)
-{
-    struct sockaddr_storage address;
-    socklen_t len = sizeof(address);
-    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0)
-        return 0;
-    if (address.ss_family == AF_INET6)
-        return ntohs(((const struct sockaddr_in6 *)&address)->sin6_port);
-    return ntohs(((const struct sockaddr_in *)&address)->sin_port);
-}
-
 /* ---- flushing ---- */
 
 static void on_idle(uv_idle_t *idle)
@@ -540,10 +491,11 @@ enum kt_code kt_transport_open(const struct kt_transport_options *options, struc
     enum kt_code code = check_options(options, error);
     if (code != KT_OK)
         return code;
-    struct kt_error ours = {.code = KT_IO_FAILED};
-    int fd = listen_socket(options->listen, &ours);
-    if (fd < 0)
-        return kt_error_set(error, ours.code, "%s", ours.text);
+    int fd;
+    unsigned port;
+    code = kt_address_listen(options->listen, LISTEN_BACKLOG, &fd, &port, error);
+    if (code != KT_OK)
+        return code;
     ignore_sigpipe();
     struct kt_transport *opened = kt_zalloc(sizeof(*opened));
     opened->loop = options->loop;
@@ -557,7 +509,7 @@ enum kt_code kt_transport_open(const struct kt_transport_options *options, struc
     opened->connected = options->connected;
     opened->disconnected = options->disconnected;
     opened->data = options->data;
-    opened->port = bound_port(fd);
+    opened->port = port;
     kt_random_seed(&opened->random, opened->incarnation);
     kt_list_init(&opened->connections);
     open_handles(opened, fd);

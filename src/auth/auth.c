@@ -1,8 +1,8 @@
 /*
  * Tokens, users and their verifiers.
  *
- * How long a check takes must not tell what exists: every stored hash is compared, without stopping at the first match, and
- * every login by password costs as many PBKDF2 iterations as the most expensive verifier, whoever it is for.
+ * How long a check takes must not tell what exists: every stored hash is compared, without stopping at the first match,
+ * and every login by password costs as many PBKDF2 iterations as the most expensive verifier, whoever it is for.
  */
 #include "auth/auth.h"
 

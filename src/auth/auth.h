@@ -2,8 +2,8 @@
  * Who may do what: bearer tokens by SHA-256, users by password verifier or API key, and the permissions they carry.
  * Built once from the settings, read-only afterwards: any thread.
  *
- * A password verifier is "sha256:<64 hex digits>" or "pbkdf2-sha256:<iterations>:<salt hex>:<key hex>"; kt_auth_verifier
- * makes the second. Comparisons take the same time whatever differs.
+ * A password verifier is "sha256:<64 hex digits>" or "pbkdf2-sha256:<iterations>:<salt hex>:<key hex>";
+ * kt_auth_verifier makes the second. Comparisons take the same time whatever differs.
  */
 #ifndef KT_AUTH_AUTH_H
 #define KT_AUTH_AUTH_H
@@ -32,7 +32,7 @@ struct kt_auth_options {
     bool required;
     const char *const *token_hashes; /* hex SHA-256, either case */
     size_t token_hash_count;
-    const char *secrets_file;        /* one hash per line, # comments; or NULL */
+    const char *secrets_file; /* one hash per line, # comments; or NULL */
     const struct kt_auth_user *users;
     size_t user_count;
 };

@@ -1,6 +1,6 @@
 /*
- * The text of a TCP address: "host:port", an IPv6 host in brackets. Only the text is taken apart here; names are looked
- * up by whoever connects. No allocation, any thread.
+ * The text of a TCP address: "host:port", an IPv6 host in brackets. Names are looked up by whoever connects. Any
+ * thread.
  */
 #ifndef KT_BASE_ADDRESS_H
 #define KT_BASE_ADDRESS_H
@@ -17,5 +17,12 @@ struct kt_address {
 
 /* KT_BAD_REQUEST with a sentence that quotes the text when it is no address. The error may be NULL. */
 KT_MUST_USE enum kt_code kt_address_parse(const char *text, struct kt_address *address, struct kt_error *error);
+/*
+ * A socket that is bound to the address and listens, non-blocking, for its caller to own. *port: what was bound. With
+ * SO_REUSEADDR: a restarted process takes its port again although connections of the old one linger. A name is looked
+ * up here, blocking. KT_BAD_REQUEST: no address; KT_IO_FAILED: it cannot be had.
+ */
+KT_MUST_USE enum kt_code kt_address_listen(const char *text, int backlog, int *fd, unsigned *port,
+                                           struct kt_error *error);
 
 #endif

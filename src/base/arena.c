@@ -1,6 +1,6 @@
 /*
- * The arena: a chain of blocks, the newest of ordinary size in front, each handed out from its start. What does not fit an
- * ordinary block gets one of its own behind the front, so that the room left in front is not lost.
+ * The arena: a chain of blocks, the newest of ordinary size in front, each handed out from its start. What does not fit
+ * an ordinary block gets one of its own behind the front, so that the room left in front is not lost.
  */
 #include "base/arena.h"
 

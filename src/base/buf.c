@@ -1,4 +1,4 @@
-/* The growing buffer. Invariants: len <= cap <= max; data is NULL exactly while cap is 0; a failed buffer never grows. */
+/* The growing buffer: len <= cap <= max; data is NULL exactly while cap is 0; a failed buffer never grows. */
 #include "base/buf.h"
 
 #include <stdarg.h>

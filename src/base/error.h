@@ -13,7 +13,7 @@ struct kt_error {
 
 /* Fills the error and returns its code, so that "return kt_error_set(...)" is one line. The error may be NULL. */
 enum kt_code kt_error_set(struct kt_error *error, enum kt_code code, const char *format, ...) KT_PRINTF(3, 4);
-/* The same with ": <strerror>" of an errno value appended. */
+/* The same with ": <strerror>" of an errno value appended, which a long sentence is cut for. */
 enum kt_code kt_error_errno(struct kt_error *error, enum kt_code code, int number, const char *format, ...)
     KT_PRINTF(4, 5);
 

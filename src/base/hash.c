@@ -115,8 +115,8 @@ static void sip_word(uint64_t v[4], uint64_t word)
 }
 
 /*
- * SipHash-1-3 (Aumasson and Bernstein), because tables hash what clients send: without the seed nobody can construct keys
- * that collide. Its second key half follows from the seed so that the published test vectors are those of the seed
+ * SipHash-1-3 (Aumasson and Bernstein), because tables hash what clients send: without the seed nobody can construct
+ * keys that collide. Its second key half follows from the seed so that the published test vectors are those of the seed
  * 0x0706050403020100.
  */
 uint64_t kt_hash64(uint64_t seed, const void *data, size_t len)

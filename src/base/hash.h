@@ -4,7 +4,7 @@
 
 #include "base/types.h"
 
-/* CRC-32C (Castagnoli) as in iSCSI; crc is the result so far, 0 to begin. Uses the processor's instruction if it has one. */
+/* CRC-32C (Castagnoli) as in iSCSI; crc is the result so far, 0 to begin. Uses the processor's instruction, if any. */
 uint32_t kt_crc32c(uint32_t crc, const void *data, size_t len);
 /* A 64-bit hash for tables and state comparison; fixed for ever, the same on every machine. seed chains calls. */
 uint64_t kt_hash64(uint64_t seed, const void *data, size_t len);

@@ -46,8 +46,7 @@ static inline void kt_list_move(struct kt_list *to, struct kt_list *from)
     kt_list_init(from);
 }
 
-#define kt_list_first(list, type, member) \
-    (kt_list_empty(list) ? NULL : KT_CONTAINER((list)->next, type, member))
-#define kt_list_each(link, list) for ((link) = (list)->next; (link) != (list); (link) = (link)->next)
+#define kt_list_first(list, type, member) (kt_list_empty(list) ? NULL : KT_CONTAINER((list)->next, type, member))
+#define kt_list_each(link, list)          for ((link) = (list)->next; (link) != (list); (link) = (link)->next)
 
 #endif

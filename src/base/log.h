@@ -16,9 +16,9 @@ void kt_log_sink(void (*sink)(void *data, const char *line), void *data);
 void kt_log_write(enum kt_log_level level, const char *component, const char *format, ...) KT_PRINTF(3, 4);
 
 #define kt_debug(...) kt_log_write(KT_LOG_DEBUG, __VA_ARGS__)
-#define kt_info(...) kt_log_write(KT_LOG_INFO, __VA_ARGS__)
-#define kt_warn(...) kt_log_write(KT_LOG_WARN, __VA_ARGS__)
-#define kt_fail(...) kt_log_write(KT_LOG_ERROR, __VA_ARGS__)
+#define kt_info(...)  kt_log_write(KT_LOG_INFO, __VA_ARGS__)
+#define kt_warn(...)  kt_log_write(KT_LOG_WARN, __VA_ARGS__)
+#define kt_fail(...)  kt_log_write(KT_LOG_ERROR, __VA_ARGS__)
 
 /* Writes the line and ends the process at once (_exit, status 70, no handlers): for a node that cannot go on. */
 _Noreturn void kt_fatal(const char *component, const char *format, ...) KT_PRINTF(2, 3);

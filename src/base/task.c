@@ -1,4 +1,4 @@
-/* The mailbox: a list under a lock, taken whole by its reader, so that a sender waits for a few instructions at most. */
+/* The mailbox: a list under a lock, taken whole by its reader, so a sender waits for a few instructions at most. */
 #include "base/task.h"
 
 #include "base/check.h"
@@ -18,7 +18,7 @@ void kt_mailbox_post(struct kt_mailbox *mailbox, struct kt_task *task, void (*ru
 {
     task->next = NULL;
     task->run = run;
-    /* Once the task is in the list the receiver may free it, and with it the mailbox's owner may go: copies for the wake. */
+    /* Once the task is in the list the receiver may run it, and with it the mailbox may go: copies for the wake. */
     void (*wake)(void *) = mailbox->wake;
     void *data = mailbox->data;
     pthread_mutex_lock(&mailbox->lock);

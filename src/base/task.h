@@ -25,7 +25,7 @@ void kt_mailbox_init(struct kt_mailbox *mailbox, void (*wake)(void *data), void 
 void kt_mailbox_release(struct kt_mailbox *mailbox);
 /* Any thread. In order per sender. The task must not be in a mailbox already. */
 void kt_mailbox_post(struct kt_mailbox *mailbox, struct kt_task *task, void (*run)(struct kt_task *task));
-/* The receiving thread: runs what is there now, in order. A task may be reused or freed by its own run. Returns how many. */
+/* The receiving thread: runs what is there now, in order; returns how many. A run may reuse or free its task. */
 size_t kt_mailbox_drain(struct kt_mailbox *mailbox);
 
 #endif

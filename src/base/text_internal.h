@@ -5,8 +5,8 @@
 #include "base/types.h"
 
 /*
- * The longest len' <= len such that text does not end inside a UTF-8 character (one that begins but lacks bytes). Looks at
- * the last three bytes only; bytes that are no UTF-8 anyway are left as they are.
+ * The longest len' <= len such that text does not end inside a UTF-8 character (one that begins but lacks bytes). Looks
+ * at the last three bytes only; bytes that are no UTF-8 anyway are left as they are.
  */
 static inline size_t text_whole(const char *text, size_t len)
 {

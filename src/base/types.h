@@ -51,10 +51,10 @@ static inline int kt_slice_compare(struct kt_slice a, struct kt_slice b)
     return order ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-#define KT_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define KT_COUNT(array)                     (sizeof(array) / sizeof((array)[0]))
 #define KT_CONTAINER(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
-#define KT_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define KT_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define KT_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define KT_MIN(a, b)                        ((a) < (b) ? (a) : (b))
+#define KT_MAX(a, b)                        ((a) > (b) ? (a) : (b))
+#define KT_PRINTF(text, first)              __attribute__((format(printf, text, first)))
 
 #endif

@@ -1,11 +1,13 @@
-/* The dispatcher itself: opening and closing, the door that every request passes, and the way back from other threads. */
+/* The dispatcher itself: opening and closing, the door that every request passes, and the way back from other threads.
+ */
 #include "dispatch/dispatch_internal.h"
 
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
 
-/* How long a known leader is believed before the cluster is asked again: replies carry it, and asking copies a struct. */
+/* How long a known leader is believed before the cluster is asked again: replies carry it, and asking copies a struct.
+ */
 #define LEADER_FRESH_MS 2
 
 static void wake(void *data)

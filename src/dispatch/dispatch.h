@@ -25,8 +25,8 @@ struct kt_dispatch;
  * What a lane may do while its owner has answers that have not left (kt_lane_hold).
  *
  *   OPEN    as the order allows
- *   OLDEST  only the request that every other one's answer waits behind: the owner has answers, but none it can send yet
- *   HELD    nothing begins and no read looks: the owner's client does not take what it was sent
+ *   OLDEST  only the request that every other one's answer waits behind: the owner has answers, but none it can send
+ * yet HELD    nothing begins and no read looks: the owner's client does not take what it was sent
  */
 enum kt_hold { KT_HOLD_OPEN, KT_HOLD_OLDEST, KT_HOLD_HELD };
 
@@ -43,8 +43,8 @@ struct kt_lane {
 
 void kt_lane_init(struct kt_lane *lane);
 /*
- * Tells the lane how far it may go. HELD at any time; OPEN and OLDEST also begin what may begin now, so they are not for
- * use inside a done. OLDEST lasts until a request of the lane is done, then it is HELD.
+ * Tells the lane how far it may go. HELD at any time; OPEN and OLDEST also begin what may begin now, so they are not
+ * for use inside a done. OLDEST lasts until a request of the lane is done, then it is HELD.
  */
 void kt_lane_hold(struct kt_lane *lane, enum kt_hold hold);
 
@@ -103,7 +103,8 @@ void kt_request_free(struct kt_request *request);
 /* The request's done may run before this returns: the caller does not touch the request afterwards. */
 void kt_dispatch_submit(struct kt_dispatch *dispatch, struct kt_request *request);
 
-/* The node that leads as far as this node knows, 0 if it knows none; leads: it is this node and it serves. May be NULL. */
+/* The node that leads as far as this node knows, 0 if it knows none; leads: it is this node and it serves. May be NULL.
+ */
 kt_node_id kt_dispatch_leader(struct kt_dispatch *dispatch, bool *leads);
 /* When it was opened, on kt_clock_ms. */
 kt_time_ms kt_dispatch_started_ms(const struct kt_dispatch *dispatch);

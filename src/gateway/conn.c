@@ -1,10 +1,10 @@
 /*
- * A client connection from accept to close. conn_step is its one place of decision; callbacks note what happened and touch
- * the connection, and the gateway steps it once per turn of the loop.
+ * A client connection from accept to close. conn_step is its one place of decision; callbacks note what happened and
+ * touch the connection, and the gateway steps it once per turn of the loop.
  *
- *   OPEN --kt_conn_finish, fatal message, drain--> FINISHING --all answers sent--> LINGERING --eof, time--> GONE --> freed
- *   OPEN --client's eof, all answers sent---------------------------------------------------------------> GONE
- *   any  --socket error, idle, stall, kt_gateway_close---------------------------------------------------> GONE
+ *   OPEN --kt_conn_finish, fatal message, drain--> FINISHING --all answers sent--> LINGERING --eof, time--> GONE -->
+ * freed OPEN --client's eof, all answers sent---------------------------------------------------------------> GONE any
+ * --socket error, idle, stall, kt_gateway_close---------------------------------------------------> GONE
  *
  * A gone connection keeps its memory until its handle is closed and the last answer under way is ready.
  */

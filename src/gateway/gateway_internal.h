@@ -1,4 +1,5 @@
-/* The inside of the gateway: gateway.c owns listeners and the loop's handles, conn.c connections, output.c what leaves. */
+/* The inside of the gateway: gateway.c owns listeners and the loop's handles, conn.c connections, output.c what leaves.
+ */
 #ifndef KT_GATEWAY_GATEWAY_INTERNAL_H
 #define KT_GATEWAY_GATEWAY_INTERNAL_H
 
@@ -84,7 +85,8 @@ struct kt_answer {
 struct kt_conn *conn_create(struct kt_dispatch *dispatch, const struct kt_protocol *protocol, const void *settings);
 /* Begins to serve a connection whose socket is accepted. */
 void conn_start(struct kt_conn *conn);
-/* Hands what has arrived to the protocol, as far as the ceilings allow. bytes: newly arrived, behind what was left over. */
+/* Hands what has arrived to the protocol, as far as the ceilings allow. bytes: newly arrived, behind what was left
+ * over. */
 void conn_take(struct kt_conn *conn, struct kt_slice bytes);
 /* Something happened to the connection: it will be stepped before the loop sleeps. */
 void conn_touch(struct kt_conn *conn);

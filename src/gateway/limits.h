@@ -3,15 +3,15 @@
 #define KT_GATEWAY_LIMITS_H
 
 /*
- * Answers of one connection that are under way or not sent; past it the connection is not read. A client that pipelines a
- * thousand requests is served at full width, and what one connection can queue in the node stays small.
+ * Answers of one connection that are under way or not sent; past it the connection is not read. A client that pipelines
+ * a thousand requests is served at full width, and what one connection can queue in the node stays small.
  */
 #define KT_CONN_ANSWERS_MAX 1024
 
 /*
  * Bytes of answers that wait for a client to read them. Past it the connection is not read and its reads do not look
- * (kt_lane_hold), so that it holds this much and one more answer at most. More than a socket buffer takes at once, so that
- * an ordinary client never meets it.
+ * (kt_lane_hold), so that it holds this much and one more answer at most. More than a socket buffer takes at once, so
+ * that an ordinary client never meets it.
  */
 #define KT_CONN_OUT_BYTES_MAX (1u << 20)
 
@@ -32,8 +32,8 @@
 #define KT_TICK_MS 500
 
 /*
- * After its last answer a connection is shut down in our direction and read until the client closes too, so that a reset
- * (the kernel's answer to unread bytes) cannot overtake the answer. For so long at most:
+ * After its last answer a connection is shut down in our direction and read until the client closes too, so that a
+ * reset (the kernel's answer to unread bytes) cannot overtake the answer. For so long at most:
  */
 #define KT_LINGER_MS 2000
 

@@ -385,7 +385,7 @@ static cJSON *parse_member(struct parser *p, unsigned depth, uint64_t *bit)
 static cJSON *parse_object(struct parser *p, unsigned depth)
 {
     cJSON *object = item_create(p, cJSON_Object);
-    uint64_t bit, bits = 0;
+    uint64_t bit = 0, bits = 0;
     if (!object)
         return NULL;
     p->at++;

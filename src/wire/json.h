@@ -5,10 +5,10 @@
  * a double and the nesting depth are checked before cJSON sees it; of duplicate keys the last wins. Integers of the
  * int64 and uint64 range keep every digit and stay apart from floating-point numbers (1 is not 1.0).
  *
- * Canonical text is what the engines store and compare: what kt_json_print writes. Compact; numbers are plain integers or
- * shortest round-trip doubles that always carry '.' or an exponent (1.0, 100.0, -0.0, 1.8446744073709552e19); strings
- * with the shortest escapes (\" \\ \b \f \n \r \t, \u00xx for other control characters), everything else raw UTF-8;
- * members in the order of the tree, or sorted bytewise by key. Two equal strings have equal canonical text. The
+ * Canonical text is what the engines store and compare: what kt_json_print writes. Compact; numbers are plain integers
+ * or shortest round-trip doubles that always carry '.' or an exponent (1.0, 100.0, -0.0, 1.8446744073709552e19);
+ * strings with the shortest escapes (\" \\ \b \f \n \r \t, \u00xx for other control characters), everything else raw
+ * UTF-8; members in the order of the tree, or sorted bytewise by key. Two equal strings have equal canonical text. The
  * iterators at the end walk canonical text without building anything.
  *
  * Any thread; a tree has one owner.
@@ -21,7 +21,7 @@
 #include "base/error.h"
 
 #define KT_JSON_DEPTH_MAX 128 /* arrays and objects inside each other; recursion is bounded by it */
-/* Values in one document. A value of two bytes ("0,") becomes a node of some eighty: this bounds a tree near 100 MiB. */
+/* Values in one document. A value of two bytes ("0,") becomes a node of some eighty: a tree stays near 100 MiB. */
 #define KT_JSON_NODES_MAX (1024 * 1024)
 
 enum kt_json_kind {
@@ -37,9 +37,10 @@ enum kt_json_kind {
 struct kt_json;
 
 /*
- * Parses one document; surrounding white space is allowed, anything else behind it is not. On failure KT_BAD_REQUEST with
- * a sentence and a byte position (counted from 0) in the error, KT_TOO_LARGE (more than KT_JSON_NODES_MAX values, or 2 GiB
- * of text) or KT_NO_MEMORY, and *out is NULL. A key that comes again replaces the value of the first and keeps its place.
+ * Parses one document; surrounding white space is allowed, anything else behind it is not. On failure KT_BAD_REQUEST
+ * with a sentence and a byte position (counted from 0) in the error, KT_TOO_LARGE (more than KT_JSON_NODES_MAX values,
+ * or 2 GiB of text) or KT_NO_MEMORY, and *out is NULL. A key that comes again replaces the value of the first and keeps
+ * its place.
  */
 KT_MUST_USE enum kt_code kt_json_parse(struct kt_slice text, struct kt_json **out, struct kt_error *error);
 /* Frees a whole tree; NULL is fine. */
@@ -66,8 +67,8 @@ bool kt_json_u64(const struct kt_json *json, uint64_t *out);
 /* Any number as a double. */
 bool kt_json_double(const struct kt_json *json, double *out);
 /*
- * The bytes of a string, borrowed from the tree. The character U+0000 is represented in the tree as the two bytes C0 80,
- * which valid UTF-8 cannot contain; kt_json_string_plain writes the real bytes.
+ * The bytes of a string, borrowed from the tree. The character U+0000 is represented in the tree as the two bytes C0
+ * 80, which valid UTF-8 cannot contain; kt_json_string_plain writes the real bytes.
  */
 struct kt_slice kt_json_string(const struct kt_json *json);
 struct kt_slice kt_json_string_plain(const struct kt_json *json, struct kt_arena *arena);
@@ -77,9 +78,9 @@ void kt_json_print(const struct kt_json *json, bool sorted, struct kt_buf *out);
 
 /*
  * Writing canonical text directly. The caller writes commas and brackets through these, so the result is well formed if
- * the calls are: begin, key + value ..., end. Text arguments are plain UTF-8 (a NUL byte is written as \u0000, and so are
- * the bytes C0 80 that stand for it in a tree); bytes that are no UTF-8 are replaced by U+FFFD each. A double that is not
- * finite, which JSON cannot say, is written as null.
+ * the calls are: begin, key + value ..., end. Text arguments are plain UTF-8 (a NUL byte is written as \u0000, and so
+ * are the bytes C0 80 that stand for it in a tree); bytes that are no UTF-8 are replaced by U+FFFD each. A double that
+ * is not finite, which JSON cannot say, is written as null.
  */
 struct kt_json_writer {
     struct kt_buf *out;

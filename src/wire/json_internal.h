@@ -6,13 +6,15 @@
 
 /* The longest text of a number that json_*_write makes, with room: "-1.2345678901234567e-308" has 24 characters. */
 #define JSON_NUMBER_BYTES 32
+/* The digits of 2^64 - 1. */
+#define JSON_U64_BYTES 20
 
 /* How many bytes from at are printable ASCII that a JSON string holds as it is: neither quote nor backslash. */
 static inline size_t json_plain_run(const char *at, const char *end)
 {
     const char *from = at;
-    /* Eight at a time: the high bit of a byte of hits is set if the byte is below 0x20, a quote, a backslash or not ASCII.
-     * A borrow can only come from a hit further down, so "no hits" is exact. */
+    /* Eight at a time: the high bit of a byte of hits is set if the byte is below 0x20, a quote, a backslash or not
+     * ASCII. A borrow can only come from a hit further down, so "no hits" is exact. */
     const uint64_t ones = UINT64_C(0x0101010101010101);
     for (; end - at >= 8; at += 8) {
         uint64_t word;
@@ -30,7 +32,7 @@ static inline size_t json_plain_run(const char *at, const char *end)
     return (size_t)(at - from);
 }
 
-/* The length of the well-formed UTF-8 character of more than one byte at at (RFC 3629: no overlong, no surrogate), or 0. */
+/* The length of the UTF-8 character of several bytes that begins here (RFC 3629: no overlong, no surrogate), or 0. */
 static inline size_t json_utf8_len(const char *at, const char *end)
 {
     const uint8_t *p = (const uint8_t *)at;
@@ -60,7 +62,7 @@ struct json_number {
 /* Reads a number of RFC 8259 section 6 from the start of the text; its length, or 0 if there is none. */
 size_t json_number_read(const char *at, const char *end, struct json_number *out);
 /* The decimal digits of an integer; returns the length, no NUL. */
-size_t json_u64_write(uint64_t value, char out[JSON_NUMBER_BYTES]);
+size_t json_u64_write(uint64_t value, char out[JSON_U64_BYTES]);
 /* The shortest text that reads back as this finite double, with '.' or an exponent; returns the length, no NUL. */
 size_t json_double_write(double value, char out[JSON_NUMBER_BYTES]);
 

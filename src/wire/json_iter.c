@@ -20,8 +20,8 @@ static const char *skip_string(const char *at, const char *end)
     return NULL;
 }
 
-/* at is on a bracket: the place behind its partner, or NULL. Kinds of brackets are not told apart: they match or the text
- * was not canonical. */
+/* at is on a bracket: the place behind its partner, or NULL. Kinds of brackets are not told apart: they match or the
+ * text was not canonical. */
 static const char *skip_container(const char *at, const char *end)
 {
     size_t depth = 0;

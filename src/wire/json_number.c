@@ -1,6 +1,6 @@
 /*
- * Numbers to text and back, exactly and without the locale: the C library is only ever given and asked for digits and an
- * exponent ("123e-4"), never a decimal point, which is the part a locale changes.
+ * Numbers to text and back, exactly and without the locale: the C library is only ever given and asked for digits and
+ * an exponent ("123e-4"), never a decimal point, which is the part a locale changes.
  */
 #include <float.h>
 #include <math.h>
@@ -9,7 +9,7 @@
 
 #include "wire/json_internal.h"
 
-/* A double lies between two neighbours' midpoints, which have at most 767 digits: more than that, then "and a bit", decide. */
+/* The midpoint between two doubles has at most 767 digits: of the digits behind, only "all zero or not" matters. */
 #define DIGITS_MAX 768
 
 /* Beyond this an exponent is zero or infinity whatever the at most 2^31 digits of a text are. */
@@ -150,9 +150,9 @@ size_t json_number_read(const char *at, const char *end, struct json_number *out
     return (size_t)(at - from);
 }
 
-size_t json_u64_write(uint64_t value, char out[JSON_NUMBER_BYTES])
+size_t json_u64_write(uint64_t value, char out[JSON_U64_BYTES])
 {
-    char reversed[20];
+    char reversed[JSON_U64_BYTES];
     size_t len = 0;
     do {
         reversed[len++] = (char)('0' + value % 10);
@@ -190,8 +190,8 @@ static bool count_up(char *digits, size_t len)
 
 /*
  * The fewest digits that read back as the (positive) value, and where the point stands: value = 0.digits * 10^point.
- * For a normal double, digits that suffice and are at most 15 are what 15 digits print without their trailing zeros. The
- * digits nearest to a power of two may lie below it and read back as less, while the next ones above would do.
+ * For a normal double, digits that suffice and are at most 15 are what 15 digits print without their trailing zeros.
+ * The digits nearest to a power of two may lie below it and read back as less, while the next ones above would do.
  */
 static size_t shortest_digits(double value, char digits[JSON_NUMBER_BYTES], int *point)
 {

@@ -3,9 +3,10 @@
  *
  *     fuzz_x [--runs N] [--seed S] [--only K] FILE|FOLDER...
  *
- * Run K of a seed is the same input every time, whatever ran before it. The inputs run in a child; the parent sees it die in
- * any way at all (a signal, a sanitizer, _exit, ten seconds without an end), writes the input that was under way to a file
- * in $TMPDIR and says how to run it again. A leak is looked for from time to time, so its report names a range of runs.
+ * Run K of a seed is the same input every time, whatever ran before it. The inputs run in a child; the parent sees it
+ * die in any way at all (a signal, a sanitizer, _exit, ten seconds without an end), writes the input that was under way
+ * to a file in $TMPDIR and says how to run it again. A leak is looked for from time to time, so its report names a
+ * range of runs.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /*
- * JSON from anywhere: what parses prints to canonical text that parses and prints to itself; the iterators see the tree's
- * shape in that text, and never leave a text that is not canonical.
+ * JSON from anywhere: what parses prints to canonical text that parses and prints to itself; the iterators see the
+ * tree's shape in that text, and never leave a text that is not canonical.
  */
 #include "base/check.h"
 #include "wire/json.h"

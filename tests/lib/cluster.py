@@ -185,6 +185,8 @@ class Cluster:
             for node in self.nodes:
                 node.wait_ready()
         except BaseException:
+            for node in self.nodes:
+                print("node %d says: %s %s" % (node.id, node.http("/readyz"), node.http("/status")), file=sys.stderr)
             self.__exit__(*sys.exc_info())
             raise
         return self
@@ -227,3 +229,12 @@ class Cluster:
             states = [node.status() for node in self.running()]
             return all(states) and len({(state["applied"], state["commit"]) for state in states}) == 1
         wait_until(same, "all nodes have applied the same")
+
+    def wait_caught_up_under_load(self, node):
+        """The node has applied what the leader had committed when this was called."""
+        commit = max(state["commit"] for state in (other.status() for other in self.running()) if state)
+
+        def reached():
+            status = node.status()
+            return status and status["applied"] >= commit
+        wait_until(reached, "node %d has applied %d" % (node.id, commit))

@@ -30,7 +30,8 @@ void one_node_open(struct one_node *node, const struct kt_auth_options *auth, un
 {
     static const struct kt_auth_options open = {.required = false};
     struct kt_member self = {.id = 1, .address = "127.0.0.1:0"};
-    struct kt_state_options state = {.store = {.bytes_max = 256u << 20, .volatile_data = true}};
+    struct kt_state_options state = {.store = {.bytes_max = 256u << 20, .volatile_data = true},
+                                     .engines = {.instance_recreate = true}};
     char path[96];
     struct kt_error error = {.text = ""};
 
@@ -75,9 +76,11 @@ void one_node_open(struct one_node *node, const struct kt_auth_options *auth, un
 
 void one_node_close(struct one_node *node)
 {
+    char log[80];
+
     /* The cluster first: after its threads have ended nobody can post to the dispatcher any more. */
     kt_dispatch_drain(node->dispatch);
-    kt_cluster_close(node->cluster, 1000);
+    kt_cluster_close(node->cluster, 0); /* there is nobody to hand leadership to */
     one_node_until(node, kt_dispatch_in_flight(node->dispatch) == 0);
     kt_dispatch_close(node->dispatch);
     uv_close((uv_handle_t *)&node->turn, NULL);
@@ -85,5 +88,7 @@ void one_node_close(struct one_node *node)
     assert_int_equal(uv_loop_close(&node->loop), 0);
     kt_auth_free(node->auth);
     kt_state_close(node->state);
+    snprintf(log, sizeof(log), "%s/log", node->folder);
+    temporary_folder_remove(log);
     temporary_folder_remove(node->folder);
 }

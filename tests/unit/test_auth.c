@@ -20,7 +20,7 @@
 #define KEY_1_HASH "be2974546978e3739e6d6da85c4be9f334ce32df2b9fd4b6ff1b55c0d57e9d44" /* "key-1" */
 #define KEY_2_HASH "7c36b0a9dedde119c75165957c6c9c187e65df1ee5db87c4c58ad503ad88cbe3" /* "key-2" */
 
-/* "correct horse", salt 00..07, 1000 iterations; "battery staple", salt 00..0f, 5000: computed by another implementation. */
+/* "correct horse", salt 00..07, 1000 iterations; "battery staple", salt 00..0f, 5000: of another implementation. */
 #define HORSE "pbkdf2-sha256:1000:0001020304050607:5e56939750611e8d58747e1fe5b1dec0f0f85b27cca8a6089c3485471d46a080"
 #define STAPLE                                                                                                         \
     "pbkdf2-sha256:5000:000102030405060708090a0b0c0d0e0f:"                                                             \
@@ -94,6 +94,7 @@ static void bearer__authentication_off__takes_any_token_but_none(void **state)
     assert_int_equal(kt_auth_local(auth)->permissions, 7);
     assert_null(kt_auth_password(auth, kt_slice_text("alice"), kt_slice_text("x")));
     kt_auth_free(auth);
+    kt_auth_free(NULL);
 }
 
 static void secret__longer_than_any__is_refused(void **state)
@@ -186,7 +187,7 @@ static double processor_seconds(const struct kt_auth *auth, const char *name)
     return (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
 }
 
-/* A user with an expensive verifier, one with a cheap one and one who is not there: the work is within a factor of three. */
+/* Of an expensive verifier, a cheap one, none, and a user who is not there: the work is within a factor of three. */
 static void password__unknown_user__costs_as_much_as_a_known_one(void **state)
 {
     (void)state;

@@ -115,6 +115,8 @@ static void number__any_spelling__prints_canonically(void **state)
         {"123.456e-10", "1.23456e-8"},
         /* A power of two, whose nearest 16 digits read back as less. */
         {"7.1202363472230444e-307", "7.120236347223045e-307"},
+        {"5.78358058743443e222", "5.78358058743443e222"},
+        {"6.090821257125e287", "6.090821257125e287"},
         {"4.35", "4.35"},
         {"589958.3993", "589958.3993"},
         {"0.000", "0.0"},
@@ -238,6 +240,15 @@ static void double__random_bits__reads_back_the_same(void **state)
             assert_true(kt_slice_is(kt_buf_slice(&out), "null"));
         kt_buf_release(&out);
     }
+}
+
+static void literal__each__prints_itself(void **state)
+{
+    (void)state;
+    expect_printed("null", false, "null");
+    expect_printed("true", false, "true");
+    expect_printed(" false ", true, "false");
+    expect_printed("[null,true,{\"a\":false}]", true, "[null,true,{\"a\":false}]");
 }
 
 static void string__escapes__become_the_shortest(void **state)
@@ -385,6 +396,17 @@ static void depth__at_and_past_the_limit__is_read_and_refused(void **state)
     memset(deep, '[', many);
     expect_refused(deep, many);
     kt_free(deep);
+}
+
+/* The length alone decides: no byte of it is read. */
+static void parse__text_of_two_gigabytes__is_too_large(void **state)
+{
+    (void)state;
+    struct kt_json *json;
+    struct kt_error error;
+    assert_int_equal(kt_json_parse(kt_slice("1", (size_t)INT32_MAX + 1), &json, &error), KT_TOO_LARGE);
+    assert_null(json);
+    assert_string_equal(error.text, "json is 2147483648 bytes, the limit is 2147483647");
 }
 
 static void parse__more_values_than_the_ceiling__is_too_large(void **state)
@@ -777,6 +799,7 @@ int main(void)
         cmocka_unit_test(number__integer_access__is_exact_or_refused),
         cmocka_unit_test(double__other_locale__changes_nothing),
         cmocka_unit_test(double__random_bits__reads_back_the_same),
+        cmocka_unit_test(literal__each__prints_itself),
         cmocka_unit_test(string__escapes__become_the_shortest),
         cmocka_unit_test(string__nul__is_c0_80_in_the_tree_and_a_byte_outside),
         cmocka_unit_test(parse__malformed__is_refused_with_a_position),
@@ -784,6 +807,7 @@ int main(void)
         cmocka_unit_test(parse__every_prefix_of_a_document__is_refused_or_whole),
         cmocka_unit_test(parse__white_space__is_allowed_around_everything),
         cmocka_unit_test(depth__at_and_past_the_limit__is_read_and_refused),
+        cmocka_unit_test(parse__text_of_two_gigabytes__is_too_large),
         cmocka_unit_test(parse__more_values_than_the_ceiling__is_too_large),
         cmocka_unit_test(parse__duplicate_keys__the_last_value_takes_the_first_place),
         cmocka_unit_test(parse__duplicates_among_many_keys__same_rule),

@@ -29,18 +29,17 @@ _Static_assert(KT_COUNT(fixed_bytes) == KT_KV_TYPE_BINARY, "one size for each ty
 struct container {
     uint8_t item_type;
     unsigned count;
+    uint32_t payload; /* bytes, as declared */
 };
 
 /* The type byte is read already. */
 static enum kt_code read_container(struct kt_reader *in, struct container *container, struct kt_error *error)
 {
-    uint32_t payload;
-
     container->item_type = kt_read_u8(in);
     container->count = kt_read_be16(in);
-    payload = kt_read_be32(in);
-    /* Both worked examples of the documents say a number that is too small, so the items' own sizes decide. */
-    if (!kt_reader_ok(in) || payload > kt_reader_left(in))
+    container->payload = kt_read_be32(in);
+    /* Both worked examples of the documents declare too little, so the items' own sizes decide where it ends. */
+    if (!kt_reader_ok(in) || container->payload > kt_reader_left(in))
         return too_short(error);
     if (container->item_type > KT_KV_TYPE_MAP)
         return invalid_type(error);
@@ -55,7 +54,8 @@ static enum kt_code check_item(const struct kt_reader *in, unsigned type, struct
     return *in->at == type ? KT_OK : invalid_type(error);
 }
 
-static enum kt_code scan(struct kt_reader *in, unsigned depth, struct kt_error *error)
+/* *reach: the furthest end that any container declared, which may be behind the end of its items. */
+static enum kt_code scan(struct kt_reader *in, unsigned depth, const uint8_t **reach, struct kt_error *error)
 {
     struct container container;
     enum kt_code code;
@@ -66,39 +66,38 @@ static enum kt_code scan(struct kt_reader *in, unsigned depth, struct kt_error *
     type = kt_read_u8(in);
     if (type > KT_KV_TYPE_MAP)
         return invalid_type(error);
-    if (type < KT_KV_TYPE_BINARY) {
-        kt_read_bytes(in, fixed_bytes[type]);
-        return kt_reader_ok(in) ? KT_OK : too_short(error);
-    }
     if (type < KT_KV_TYPE_LIST) {
-        kt_read_bytes(in, kt_read_be32(in));
+        kt_read_bytes(in, type < KT_KV_TYPE_BINARY ? fixed_bytes[type] : kt_read_be32(in));
         return kt_reader_ok(in) ? KT_OK : too_short(error);
     }
     if (depth == KT_KV_DEPTH_MAX)
         return kt_error_set(error, KT_BAD_REQUEST, "nesting too deep");
     code = read_container(in, &container, error);
+    if (code == KT_OK && in->at + container.payload > *reach)
+        *reach = in->at + container.payload;
     for (unsigned i = 0; code == KT_OK && i < container.count; i++) {
         if (type == KT_KV_TYPE_MAP) {
             code = check_item(in, KT_KV_TYPE_STRING, error);
             if (code == KT_OK)
-                code = scan(in, depth + 1, error);
+                code = scan(in, depth + 1, reach, error);
         }
         if (code == KT_OK)
             code = check_item(in, container.item_type, error);
         if (code == KT_OK)
-            code = scan(in, depth + 1, error);
+            code = scan(in, depth + 1, reach, error);
     }
     return code;
 }
 
 enum kt_code kt_kv_value_scan(struct kt_slice bytes, size_t *len, struct kt_error *error)
 {
+    const uint8_t *reach = bytes.data;
     struct kt_reader in;
     enum kt_code code;
 
     kt_reader_init(&in, bytes);
-    code = scan(&in, 0, error);
-    *len = code ? 0 : bytes.len - kt_reader_left(&in);
+    code = scan(&in, 0, &reach, error);
+    *len = code ? 0 : (size_t)(KT_MAX(in.at, reach) - (const uint8_t *)bytes.data);
     return code;
 }
 
@@ -147,8 +146,9 @@ static int by_place(const void *a, const void *b)
 }
 
 /*
- * Of pairs with the same key the last one stays. places are the pairs' offsets in data, ascending, and behind them the end
- * of the last pair. Closes the gaps, sets *len to what is left, returns how many pairs that is; they keep their order.
+ * Of pairs with the same key the last one stays. places are the pairs' offsets in data, ascending, and behind them the
+ * end of the last pair. Closes the gaps, sets *len to what is left, returns how many pairs that is; they keep their
+ * order.
  */
 static enum kt_code drop_duplicates(uint8_t *data, const uint32_t *places, unsigned *count, size_t *len)
 {
@@ -179,8 +179,8 @@ static enum kt_code drop_duplicates(uint8_t *data, const uint32_t *places, unsig
 
 static enum kt_code emit(struct kt_reader *in, struct kt_buf *out);
 
-/* Everything behind the type byte of a map. Pairs are written as they come and thinned out at the end, so that no byte is
- * walked more than once per level. */
+/* Everything behind the type byte of a map. Pairs are written as they come and thinned out at the end, so that no byte
+ * is walked more than once per level. */
 static enum kt_code emit_map(struct kt_reader *in, const struct container *map, struct kt_buf *out)
 {
     size_t head = begin_container(KT_KV_TYPE_MAP, map, out), start = head + CONTAINER_HEAD_BYTES, len;

@@ -1,6 +1,7 @@
 #include "engines/machine/catalog.h"
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "engines/machine/text.h"
 #include "wire/reader.h"
 #include "wire/writer.h"
@@ -10,6 +11,7 @@ _Static_assert(2 + MACHINE_NAME_BYTES_MAX + 4 <= KT_STORE_KEY_MAX, "a state's ke
 
 /* What machine.definition holds. */
 struct stored_definition {
+    uint64_t hash; /* of all that follows it in the record */
     kt_index offset;
     struct kt_reader groups; /* varints, as many as states */
     uint64_t group_count;
@@ -28,6 +30,7 @@ static enum kt_code decode_definition(struct kt_slice record, struct stored_defi
     struct kt_reader reader;
 
     kt_reader_init(&reader, record);
+    stored->hash = kt_read_le64(&reader);
     stored->offset = kt_read_varint(&reader);
     stored->group_count = kt_read_varint(&reader);
     stored->groups = reader;
@@ -122,11 +125,11 @@ void compiled_cache_release(struct compiled_cache *cache)
     kt_map_release(&cache->entries);
 }
 
-static void compiled_key(uint8_t key[16], uint32_t machine_id, uint32_t version, kt_index offset)
+static void compiled_key(uint8_t key[16], uint32_t machine_id, uint32_t version, uint64_t hash)
 {
     kt_put_be32(key, machine_id);
     kt_put_be32(key + 4, version);
-    kt_put_be64(key + 8, offset);
+    kt_put_be64(key + 8, hash);
 }
 
 static enum kt_code compile(struct compiled *compiled, const struct stored_definition *stored)
@@ -147,21 +150,21 @@ static enum kt_code compile(struct compiled *compiled, const struct stored_defin
 }
 
 enum kt_code catalog_compiled(struct machine *machine, struct kt_txn *txn, uint32_t machine_id, uint32_t version,
-                              kt_index *offset, const struct compiled **compiled)
+                              uint64_t *hash, const struct compiled **compiled)
 {
     struct compiled_cache *cache = &machine->cache;
     struct stored_definition stored;
     struct compiled *entry = NULL;
-    bool have_stored = *offset == 0;
+    bool have_stored = *hash == 0;
     uint8_t key[16];
     enum kt_code code;
 
     if (have_stored) {
         if ((code = find_definition(machine, txn, machine_id, version, &stored)) != KT_OK)
             return code;
-        *offset = stored.offset;
+        *hash = stored.hash;
     }
-    compiled_key(key, machine_id, version, *offset);
+    compiled_key(key, machine_id, version, *hash);
     entry = kt_map_get(&cache->entries, kt_slice(key, sizeof(key)));
     if (entry) {
         kt_list_remove(&entry->link);
@@ -171,7 +174,7 @@ enum kt_code catalog_compiled(struct machine *machine, struct kt_txn *txn, uint3
     }
     if (!have_stored && (code = find_definition(machine, txn, machine_id, version, &stored)) != KT_OK)
         return code;
-    if (stored.offset != *offset)
+    if (stored.hash != *hash)
         return KT_CORRUPT;
     entry = kt_zalloc(sizeof(*entry));
     memcpy(entry->key, key, sizeof(key));
@@ -253,6 +256,7 @@ static enum kt_code put_new_version(struct machine *machine, struct kt_txn *txn,
     if (code != KT_OK)
         return code;
     kt_buf_clear(record);
+    kt_write_le64(record, 0);
     kt_write_varint(record, apply->index);
     kt_write_varint(record, definition->state_count);
     if ((code = put_groups(machine, txn, found.id, definition)) != KT_OK)
@@ -261,6 +265,7 @@ static enum kt_code put_new_version(struct machine *machine, struct kt_txn *txn,
     /* A definition's size was checked before the first write: only memory can be wanting. */
     if (kt_buf_code(record) != KT_OK)
         return KT_INTERNAL;
+    kt_put_le64(record->data, kt_hash64(0, record->data + 8, record->len - 8));
     return kt_txn_put(txn, machine->definitions, definition_key(key, found.id, (uint32_t)op->version),
                       kt_buf_slice(record));
 }

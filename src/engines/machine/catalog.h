@@ -16,11 +16,11 @@ KT_MUST_USE enum kt_code catalog_find(const struct machine *machine, struct kt_t
 KT_MUST_USE enum kt_code catalog_group(const struct machine *machine, struct kt_txn *txn, uint32_t machine_id,
                                        struct kt_slice state, uint32_t *group);
 /*
- * The compiled definition of a version, from memory or the store. Applier's thread; valid until the next call. offset is
- * that of its put, or 0: not known. KT_NOT_FOUND, KT_CORRUPT, or the store's failure.
+ * The compiled definition of a version, from memory or the store. Applier's thread; valid until the next call. hash is
+ * that of its record, or 0: not known. KT_NOT_FOUND, KT_CORRUPT, or the store's failure.
  */
 KT_MUST_USE enum kt_code catalog_compiled(struct machine *machine, struct kt_txn *txn, uint32_t machine_id,
-                                          uint32_t version, kt_index *offset, const struct compiled **compiled);
+                                          uint32_t version, uint64_t *hash, const struct compiled **compiled);
 
 void compiled_cache_init(struct compiled_cache *cache);
 void compiled_cache_release(struct compiled_cache *cache);

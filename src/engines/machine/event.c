@@ -85,13 +85,13 @@ static enum kt_code decide(struct machine *machine, struct kt_txn *txn, const st
                            struct instance *after, struct kt_reply *reply)
 {
     const struct definition_transition *transition = NULL;
-    kt_index offset = before->definition_offset;
+    uint64_t hash = before->definition_hash;
     const struct compiled *compiled;
     enum kt_code code = check_expectations(op, before, reply);
 
     if (code != KT_OK)
         return code;
-    code = catalog_compiled(machine, txn, before->machine_id, before->version, &offset, &compiled);
+    code = catalog_compiled(machine, txn, before->machine_id, before->version, &hash, &compiled);
     if (code == KT_NOT_FOUND || (code == KT_OK && before->state_at >= compiled->definition.state_count))
         code = KT_CORRUPT; /* an instance has its definition */
     if (code != KT_OK)

@@ -27,9 +27,9 @@ void instance_encode(const struct instance *instance, const struct instance_key 
     unsigned flags = (instance->deleted ? FLAG_DELETED : 0) | (instance->has_event_id ? FLAG_EVENT_ID : 0);
 
     kt_buf_append_u8(out, (uint8_t)flags);
+    kt_write_le64(out, instance->definition_hash);
     kt_write_varint(out, instance->machine_id);
     kt_write_varint(out, instance->version);
-    kt_write_varint(out, instance->definition_offset);
     kt_write_varint(out, instance->state_at);
     kt_write_varint(out, instance->group);
     kt_write_varint(out, instance->created_index);
@@ -53,9 +53,9 @@ static enum kt_code decode_instance(struct kt_slice record, struct instance *ins
     flags = kt_read_u8(&reader);
     instance->deleted = flags & FLAG_DELETED;
     instance->has_event_id = flags & FLAG_EVENT_ID;
+    instance->definition_hash = kt_read_le64(&reader);
     instance->machine_id = (uint32_t)kt_read_varint(&reader);
     instance->version = (uint32_t)kt_read_varint(&reader);
-    instance->definition_offset = kt_read_varint(&reader);
     instance->state_at = (uint32_t)kt_read_varint(&reader);
     instance->group = (uint32_t)kt_read_varint(&reader);
     instance->created_index = kt_read_varint(&reader);
@@ -72,8 +72,8 @@ static enum kt_code decode_instance(struct kt_slice record, struct instance *ins
 }
 
 /*
- * An id that does not fit a key is stored under its hash. Ids may share one, by intent: each then has another probe, and
- * the record tells which id it is of. Records stay for ever, so a chain of probes has no holes.
+ * An id that does not fit a key is stored under its hash. Ids may share one, by intent: each then has another probe,
+ * and the record tells which id it is of. Records stay for ever, so a chain of probes has no holes.
  */
 static enum kt_code find_hashed(const struct machine *machine, struct kt_txn *txn, struct kt_slice id,
                                 struct instance_key *key, struct instance *instance)
@@ -263,11 +263,11 @@ static enum kt_code make_instance(struct machine *machine, struct kt_txn *txn, c
 {
     const struct compiled *compiled = NULL;
     struct catalog_machine found;
-    kt_index offset = 0;
+    uint64_t hash = 0;
     enum kt_code code = catalog_find(machine, txn, op->machine, &found);
 
     if (code == KT_OK)
-        code = catalog_compiled(machine, txn, found.id, (uint32_t)op->version, &offset, &compiled);
+        code = catalog_compiled(machine, txn, found.id, (uint32_t)op->version, &hash, &compiled);
     if (code == KT_NOT_FOUND)
         return fail_machine_not_found(reply, op->machine, &op->version);
     if (code != KT_OK)
@@ -275,7 +275,7 @@ static enum kt_code make_instance(struct machine *machine, struct kt_txn *txn, c
     *instance = (struct instance){
         .machine_id = found.id,
         .version = (uint32_t)op->version,
-        .definition_offset = offset,
+        .definition_hash = hash,
         .state_at = compiled->definition.initial,
         .group = compiled->groups[compiled->definition.initial],
         .created_index = apply->index,

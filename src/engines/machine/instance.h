@@ -1,9 +1,9 @@
 /*
  * Instances in the store. A record holds everything that one event needs, so that an event reads one key:
  *
- *   u8 flags, then varints: machine id, version, definition offset, state (position in the definition), group, created
- *   index, created serial, created time, updated time, last offset; then strings: id (when the key has only its hash),
- *   machine name, state name, last event id, context.
+ *   u8 flags, then le64 definition's hash, varints: machine id, version, state (position in the definition), group,
+ *   created index, created serial, created time, updated time, last offset; then strings: id (when the key has only
+ *   its hash), machine name, state name, last event id, context.
  *
  * A deleted instance stays as a record without context, which remembers the offset of its deletion.
  */
@@ -18,7 +18,7 @@ struct instance {
     bool has_event_id;
     uint32_t machine_id;
     uint32_t version;
-    kt_index definition_offset;
+    uint64_t definition_hash;
     uint32_t state_at; /* position in the definition's states */
     uint32_t group;
     kt_index created_index;

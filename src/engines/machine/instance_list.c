@@ -91,7 +91,7 @@ static enum kt_code advance(struct walk *walk)
     if (code == KT_NOT_FOUND) {
         *source = walk->sources[--walk->count];
         code = KT_OK;
-        /* The cursor stands wherever the last seek left it: a source that is alone from now on wants it at its place. */
+        /* The cursor stands where the last seek left it: a source that is alone from now on wants it at its own. */
         if (walk->count == 1)
             code = seek(walk, source);
     } else if (code == KT_OK && walk->count > 1) {
@@ -107,7 +107,7 @@ static enum kt_code advance(struct walk *walk)
 static enum kt_code collect_groups(struct walk *walk, struct kt_slice state, struct kt_arena *arena)
 {
     uint8_t from[2 + MACHINE_NAME_BYTES_MAX];
-    struct kt_slice prefix = kt_slice(from, 2 + state.len), key, value;
+    struct kt_slice prefix, key, value;
     struct kt_cursor *cursor;
     size_t cap = 0;
     enum kt_code code;
@@ -117,6 +117,7 @@ static enum kt_code collect_groups(struct walk *walk, struct kt_slice state, str
     kt_put_be16(from, (uint16_t)state.len);
     if (state.len > 0)
         memcpy(from + 2, state.data, state.len);
+    prefix = kt_slice(from, 2 + state.len);
     if ((code = kt_cursor_open(walk->txn, walk->machine->states, &cursor)) != KT_OK)
         return code;
     code = kt_cursor_seek(cursor, prefix, &key, &value);

@@ -4,7 +4,7 @@
  * Keyspaces (integers in keys big-endian, so that bytewise order is numeric; in values varints):
  *
  *   machine.name        machine name                       -> machine id, number of versions
- *   machine.definition  id32 version32                     -> offset of its put, groups of its states, normal form
+ *   machine.definition  id32 version32                     -> hash of the rest, offset, groups of states, normal form
  *   machine.group       id32 state name                    -> group32
  *   machine.state       length16 state name group32        -> nothing
  *   machine.count       'm' id32 | 'g' group32             -> instances, deleted ones not counted
@@ -42,7 +42,7 @@ enum {
 /* A compiled definition, cached. */
 struct compiled {
     struct kt_list link; /* least recently used first */
-    uint8_t key[16];     /* machine id, version, offset of the put: the offset tells a name used again apart */
+    uint8_t key[16];     /* machine id, version, hash of the record: memory never answers for a record that is gone */
     struct kt_arena arena;
     struct definition definition;
     const uint32_t *groups; /* of its states */
