@@ -444,7 +444,7 @@ void sim_clients_init(struct sim_clients *clients, struct sim_cluster *cluster)
     kt_list_init(&clients->ops);
     clients->count = (unsigned)sim_between(world, SIM_CLIENTS, 3, 6);
     /* Some runs write much, so that segments of the log end and disks fill; a few are in a hurry, so that windows do. */
-    clients->bulky = sim_chance(world, SIM_CLIENTS, 30) ? (unsigned)sim_between(world, SIM_CLIENTS, 5, 50) : 1;
+    clients->bulky = sim_chance(world, SIM_CLIENTS, 30) ? (unsigned)sim_between(world, SIM_CLIENTS, 3, 25) : 1;
     bool hurried = sim_chance(world, SIM_CLIENTS, 3);
     for (unsigned i = 0; i < clients->count; i++) {
         struct sim_client *client = &clients->clients[i];
