@@ -92,10 +92,10 @@ static bool owned_check(const struct sim_history *history, char *why, size_t why
 /* ---- Shared registers ---- */
 
 /*
- * Every value is written once, so each read names its write. A value's zone lies between the first end and the last start
- * of the operations on it: forward if the end comes first (the register held the value from then until then at least),
- * backward otherwise. A history is linearizable just if no read ends before its write began, no two forward zones overlap,
- * and no backward zone lies inside a forward one (Gibbons and Korach, 1997).
+ * Every value is written once, so each read names its write. A value's zone lies between the first end and the last
+ * start of the operations on it: forward if the end comes first (the register held the value from then until then at
+ * least), backward otherwise. A history is linearizable just if no read ends before its write began, no two forward
+ * zones overlap, and no backward zone lies inside a forward one (Gibbons and Korach, 1997).
  */
 struct zone { /* times are one later than the records': 0 is before all */
     uint64_t value;

@@ -1,4 +1,5 @@
-/* The judges of histories against a search over all possible orders (Wing and Gong, 1993), on random small histories. */
+/* The judges of histories against a search over all possible orders (Wing and Gong, 1993), on random small histories.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
