@@ -249,7 +249,7 @@ static int take_lock(int folder, int *lock)
     return status;
 }
 
-enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number)
+static enum kt_code open_disk(const char *folder, bool locked, struct kt_disk **disk, int *error_number)
 {
     struct real_disk *opened;
     int fd = -1, lock = -1;
@@ -258,7 +258,7 @@ enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_
     *disk = NULL;
     if (status == 0) {
         fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        status = fd < 0 ? -errno : take_lock(fd, &lock);
+        status = fd < 0 ? -errno : locked ? take_lock(fd, &lock) : 0;
     }
     if (status) {
         if (fd >= 0)
@@ -275,6 +275,16 @@ enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_
     return KT_OK;
 }
 
+enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number)
+{
+    return open_disk(folder, true, disk, error_number);
+}
+
+enum kt_code kt_disk_open_unlocked(const char *folder, struct kt_disk **disk, int *error_number)
+{
+    return open_disk(folder, false, disk, error_number);
+}
+
 void kt_disk_close(struct kt_disk *disk)
 {
     struct real_disk *closed;
@@ -282,7 +292,8 @@ void kt_disk_close(struct kt_disk *disk)
     if (!disk)
         return;
     closed = KT_CONTAINER(disk, struct real_disk, base);
-    close(closed->lock);
+    if (closed->lock >= 0)
+        close(closed->lock);
     close(closed->folder);
     kt_free(closed);
 }
