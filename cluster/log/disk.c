@@ -253,7 +253,7 @@ static int take_lock(int folder, int *lock)
     return status;
 }
 
-enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number)
+static enum kt_code open_disk(const char *folder, bool locked, struct kt_disk **disk, int *error_number)
 {
     struct real_disk *opened;
     int fd = -1, lock = -1;
@@ -262,7 +262,7 @@ enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_
     *disk = NULL;
     if (status == 0) {
         fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        status = fd < 0 ? -errno : take_lock(fd, &lock);
+        status = fd < 0 ? -errno : locked ? take_lock(fd, &lock) : 0;
     }
     if (status) {
         if (fd >= 0)
@@ -277,6 +277,16 @@ enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_
     *disk = &opened->base;
     *error_number = 0;
     return KT_OK;
+}
+
+enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number)
+{
+    return open_disk(folder, true, disk, error_number);
+}
+
+enum kt_code kt_disk_open_unlocked(const char *folder, struct kt_disk **disk, int *error_number)
+{
+    return open_disk(folder, false, disk, error_number);
 }
 
 /* ---- For looking only ---- */

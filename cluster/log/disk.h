@@ -53,6 +53,8 @@ struct kt_file {
  * open, write, read, sync, size and close may be called on any thread, each file's writes on one at a time.
  */
 KT_MUST_USE enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number);
+/* The same without the lock: of a folder that whoever opens it has locked in another way. Never KT_BUSY. */
+KT_MUST_USE enum kt_code kt_disk_open_unlocked(const char *folder, struct kt_disk **disk, int *error_number);
 /*
  * For looking at a folder that no node runs on: nothing is created, locked for others or changed; what would change
  * something fails with -EROFS. KT_BUSY: a running node holds the lock. KT_NOT_FOUND: no such folder; else KT_IO_FAILED,
