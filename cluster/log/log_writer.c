@@ -27,7 +27,7 @@ struct kt_log_writer {
     pthread_cond_t work; /* the queue is no longer empty, or stopping */
     pthread_cond_t helper_work;
     struct kt_task *head, *tail;
-    bool stopping;
+    bool stopping, hurried;
     bool prepare; /* asked of the helper */
     bool helper_stopping;
 
@@ -150,21 +150,21 @@ static enum kt_code trim_early(struct kt_log_writer *writer)
     return code;
 }
 
-/* Waits until there may be room again; false: the writer is being stopped. */
+/* Waits until there may be room again; false: not any more, because the writer is being stopped or in a hurry. */
 static bool wait_for_room(struct kt_log_writer *writer)
 {
     struct timespec at = after_ms(FULL_RETRY_MS);
-    bool stopping;
+    bool waits;
     int status = 0;
 
     pthread_mutex_lock(&writer->lock);
-    while (!writer->stopping && status != ETIMEDOUT) {
+    while (!writer->stopping && !writer->hurried && status != ETIMEDOUT) {
         /* New work also signals, and is no reason to try earlier. */
         status = pthread_cond_timedwait(&writer->work, &writer->lock, &at);
     }
-    stopping = writer->stopping;
+    waits = !writer->stopping && !writer->hurried;
     pthread_mutex_unlock(&writer->lock);
-    return !stopping;
+    return waits;
 }
 
 /* One append, again and again while the disk is full. */
@@ -468,6 +468,14 @@ void kt_log_writer_submit(struct kt_log_writer *writer, struct kt_log_write *wri
     writer->tail = &write->task;
     if (wake)
         pthread_cond_signal(&writer->work);
+    pthread_mutex_unlock(&writer->lock);
+}
+
+void kt_log_writer_hurry(struct kt_log_writer *writer)
+{
+    pthread_mutex_lock(&writer->lock);
+    writer->hurried = true;
+    pthread_cond_signal(&writer->work);
     pthread_mutex_unlock(&writer->lock);
 }
 

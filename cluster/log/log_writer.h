@@ -41,6 +41,11 @@ KT_MUST_USE enum kt_code kt_log_writer_start(const struct kt_log_writer_options 
 /* Any one thread, in order. */
 void kt_log_writer_submit(struct kt_log_writer *writer, struct kt_log_write *write);
 /*
+ * From now on a full disk is not waited out: writes that wait for room, and all after them, end with KT_DISK_FULL, not
+ * durable. For a stop. Any thread.
+ */
+void kt_log_writer_hurry(struct kt_log_writer *writer);
+/*
  * Finishes what was submitted, then ends the threads and frees; NULL is fine. Only if the disk is full then, writes
  * that wait for room end with KT_DISK_FULL, not durable. What is done is in the mailbox on return.
  */

@@ -14,7 +14,9 @@
  *  4. A failed write or sync is final: every later call answers the same code.
  *  5. A record carries its index and term, a CRC-32C over header and payload, and the checksum of the record before it.
  *  6. Space for the next segment is reserved ahead, so that an append never meets a full disk half way; when no
- *     reserve can be made, kt_wal_append refuses with KT_DISK_FULL before writing anything.
+ *     reserve can be made, kt_wal_append refuses with KT_DISK_FULL before writing anything. Entries that are no
+ * commands (barriers, configurations) still find room then: a node that starts on a full disk can lead and answer
+ * reads.
  */
 #ifndef KT_CLUSTER_LOG_WAL_H
 #define KT_CLUSTER_LOG_WAL_H

@@ -28,6 +28,7 @@
 #define WAL_VOTE_BYTES    (3 * WAL_VOTE_STRIDE)
 #define WAL_HEADER_BYTES  64
 #define WAL_RECORD_BYTES  48
+#define WAL_RESERVE_BYTES 4096u /* some 80 barriers: elections while the disk is full */
 #define WAL_SEGMENT_MIN   (64u << 10)
 #define WAL_SEGMENT_MAX   (1u << 30)
 #define WAL_STAGING_BYTES (1u << 20) /* headers and small payloads of one write, at most */
@@ -35,6 +36,7 @@
 #define WAL_SPARES_MAX    2u         /* one to take, and one given back by an append that met a full disk */
 
 _Static_assert(WAL_SEGMENT_MAX + KT_ENTRY_BYTES_MAX < UINT32_MAX, "an offset in a segment fits 32 bits");
+_Static_assert(WAL_SEGMENT_MAX + KT_ENTRY_BYTES_MAX + WAL_RESERVE_BYTES < UINT32_MAX, "and so with the reserve");
 _Static_assert(WAL_HEADER_BYTES % 8 == 0 && WAL_RECORD_BYTES % 8 == 0, "records start at multiples of 8");
 
 /* Stored: never renumbered. */

@@ -201,6 +201,11 @@ void runtime_transport_closed(void *data)
     struct kt_cluster *cluster = data;
     cluster->transport = NULL;
     cluster->phase = DRAINING;
+    /* What waits for room on a full disk would wait for ever. */
+    if (cluster->writer != NULL)
+        kt_log_writer_hurry(cluster->writer);
+    if (cluster->applier != NULL)
+        kt_applier_hurry(cluster->applier);
 }
 
 /* Somebody is there to hand leadership to. Alone, there is nothing to wait for. */
@@ -252,7 +257,7 @@ static void watch_sync(struct kt_cluster *cluster)
 {
     uint64_t busy = kt_log_writer_busy_us(cluster->writer);
 
-    if (busy > SYNC_DEAD_US && !atomic_load(&cluster->full))
+    if (busy > SYNC_DEAD_US && !atomic_load(&cluster->log_full))
         kt_fatal("log", "a write to the log has not finished for %u seconds: the disk does not answer",
                  SYNC_DEAD_US / 1000000);
     if (busy > SYNC_SLOW_US && cluster->status.role == KT_LEADER)
@@ -265,7 +270,7 @@ static void watch(uv_timer_t *timer)
     kt_time_ms now = kt_clock_ms();
 
     if (cluster->phase == RUNNING) {
-        kt_replica_disk_full(cluster->replica, atomic_load(&cluster->full));
+        runtime_space_step(cluster, now);
         watch_sync(cluster);
         maybe_tick(cluster, now);
         maybe_trim(cluster, now);

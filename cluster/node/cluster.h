@@ -25,6 +25,7 @@ struct kt_cluster_options {
     const struct kt_member *members; /* the nodes that may be members, this one among them; copied */
     size_t member_count;
     unsigned election_ms, heartbeat_ms;
+    uint64_t min_free_bytes; /* of the data folder's disk: with less this node stops growing; 0: never */
     uint64_t log_keep_bytes; /* of the log, for nodes that come back after a while; more than that is trimmed */
     uint64_t
         transfer_bytes_per_s; /* at which the state is sent to a node that lacks more than the log holds; 0: no limit */

@@ -36,6 +36,7 @@ static void start_threads(struct kt_cluster *cluster)
                                          .mailbox = &cluster->mailbox,
                                          .applied = runtime_batch_applied,
                                          .visible = runtime_state_visible,
+                                         .full = runtime_applier_full,
                                          .data = cluster};
     KT_CHECK(kt_log_writer_start(&writer, &cluster->writer) == KT_OK);
     cluster->applier = kt_applier_start(&applier);

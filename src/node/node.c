@@ -101,6 +101,7 @@ static enum kt_code open_cluster(struct kt_node *node, struct kt_error *error)
         .member_count = settings->members.count,
         .election_ms = (unsigned)settings->election_ms,
         .heartbeat_ms = (unsigned)settings->heartbeat_ms,
+        .min_free_bytes = settings->min_free_mb * MIB,
         .log_keep_bytes = settings->log_keep_mb * MIB,
         .transfer_bytes_per_s = settings->transfer_mb_per_s * MIB,
         .boot = &node->boot,

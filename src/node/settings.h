@@ -83,7 +83,7 @@ struct kt_settings {
     char *bind_addr;
     uint64_t idle_timeout_s, connections_max;
     char *data_dir;
-    uint64_t segment_mb, map_gb, log_keep_mb, transfer_mb_per_s;
+    uint64_t segment_mb, map_gb, log_keep_mb, min_free_mb, transfer_mb_per_s;
     char *fsync_policy;
     uint64_t machine_versions_max;
     bool instance_recreate;
