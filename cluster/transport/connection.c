@@ -296,7 +296,7 @@ static void on_late(uv_timer_t *timer)
     if (!connection->stands)
         transport_dialled(connection, UV_ETIMEDOUT);
     else if (connection->tls && !connection->shaken)
-        transport_broken(connection, NOTICE_NO_PREFACE, "no TLS handshake within %u ms", preface_ms);
+        transport_broken(connection, NOTICE_NO_HANDSHAKE, "no TLS handshake within %u ms", preface_ms);
     else
         transport_broken(connection, NOTICE_NO_PREFACE, "no preface came within %u ms", preface_ms);
 }

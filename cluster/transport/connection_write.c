@@ -223,6 +223,11 @@ bool connection_flush(struct connection *connection)
     return false;
 }
 
+size_t connection_queued(const struct connection *connection)
+{
+    return connection->queued_bytes + connection->sealed.len - connection->sealed_sent;
+}
+
 void connection_release_output(struct connection *connection)
 {
     for (size_t i = 0; i < connection->frames_count; i++)

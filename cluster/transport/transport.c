@@ -592,7 +592,7 @@ bool kt_transport_connected(const struct kt_transport *transport, kt_node_id pee
 size_t kt_transport_queued(const struct kt_transport *transport, kt_node_id peer)
 {
     const struct peer *found = transport_peer(transport, peer);
-    return found && found->ready ? found->ready->queued_bytes : 0;
+    return found && found->ready ? connection_queued(found->ready) : 0;
 }
 
 unsigned kt_transport_port(const struct kt_transport *transport)

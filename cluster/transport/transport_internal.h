@@ -119,6 +119,7 @@ struct connection {
 /* The reasons that repeat. */
 enum notice {
     NOTICE_UNREACHABLE,
+    NOTICE_NO_HANDSHAKE,
     NOTICE_NO_PREFACE,
     NOTICE_BAD_PREFACE,
     NOTICE_LOST,
@@ -197,6 +198,8 @@ void connection_ready(struct connection *connection);
 bool connection_send(struct connection *connection, struct kt_buf *payload);
 /* Writes what waits, as far as the socket takes it. May end in transport_broken. true: more could leave at once. */
 bool connection_flush(struct connection *connection);
+/* Bytes that have not left yet: of frames, and of what TLS made of frames. */
+size_t connection_queued(const struct connection *connection);
 /* Silent: no event. Twice is harmless. The memory goes later. */
 void connection_close(struct connection *connection);
 /* As close, but the other side has time to read the alert that was sent last. */
