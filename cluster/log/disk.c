@@ -37,14 +37,13 @@ static int fd_of(const struct kt_file *file)
     return KT_CONTAINER(file, struct real_file, base)->fd;
 }
 
-static int real_open(struct kt_disk *disk, const char *path, bool create, struct kt_file **file)
+static int open_file(struct kt_disk *disk, const char *path, int flags, struct kt_file **file)
 {
-    int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0);
     struct real_file *opened;
     int fd;
 
     do {
-        fd = openat(folder_of(disk), path, flags, 0600);
+        fd = openat(folder_of(disk), path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
     } while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return -errno;
@@ -52,6 +51,11 @@ static int real_open(struct kt_disk *disk, const char *path, bool create, struct
     *opened = (struct real_file){.base = {.ops = disk->ops}, .fd = fd};
     *file = &opened->base;
     return 0;
+}
+
+static int real_open(struct kt_disk *disk, const char *path, bool create, struct kt_file **file)
+{
+    return open_file(disk, path, O_RDWR | (create ? O_CREAT | O_EXCL : 0), file);
 }
 
 static void real_close(struct kt_file *file)
@@ -119,7 +123,8 @@ static int64_t real_read(struct kt_file *file, uint64_t offset, void *out, size_
     return (int64_t)done;
 }
 
-/* Not repeated when interrupted by an error: a second fdatasync may report success for pages that the first one lost. */
+/* Not repeated when interrupted by an error: a second fdatasync may report success for pages that the first one lost.
+ */
 static int real_sync(struct kt_file *file)
 {
     int status;
@@ -248,7 +253,7 @@ static int take_lock(int folder, int *lock)
     return status;
 }
 
-enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number)
+static enum kt_code open_disk(const char *folder, bool locked, struct kt_disk **disk, int *error_number)
 {
     struct real_disk *opened;
     int fd = -1, lock = -1;
@@ -257,7 +262,7 @@ enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_
     *disk = NULL;
     if (status == 0) {
         fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        status = fd < 0 ? -errno : take_lock(fd, &lock);
+        status = fd < 0 ? -errno : locked ? take_lock(fd, &lock) : 0;
     }
     if (status) {
         if (fd >= 0)
@@ -274,6 +279,110 @@ enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_
     return KT_OK;
 }
 
+enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number)
+{
+    return open_disk(folder, true, disk, error_number);
+}
+
+enum kt_code kt_disk_open_unlocked(const char *folder, struct kt_disk **disk, int *error_number)
+{
+    return open_disk(folder, false, disk, error_number);
+}
+
+/* ---- For looking only ---- */
+
+static int looked_open(struct kt_disk *disk, const char *path, bool create, struct kt_file **file)
+{
+    return create ? -EROFS : open_file(disk, path, O_RDONLY, file);
+}
+
+static int refuse_write(struct kt_file *file, uint64_t offset, const struct iovec *parts, int count)
+{
+    (void)file, (void)offset, (void)parts, (void)count;
+    return -EROFS;
+}
+
+static int refuse_sync(struct kt_file *file)
+{
+    (void)file;
+    return -EROFS;
+}
+
+static int refuse_allocate(struct kt_file *file, uint64_t bytes)
+{
+    (void)file, (void)bytes;
+    return -EROFS;
+}
+
+static int refuse_rename(struct kt_disk *disk, const char *from, const char *to)
+{
+    (void)disk, (void)from, (void)to;
+    return -EROFS;
+}
+
+static int refuse_remove(struct kt_disk *disk, const char *path)
+{
+    (void)disk, (void)path;
+    return -EROFS;
+}
+
+static int refuse_sync_folder(struct kt_disk *disk)
+{
+    (void)disk;
+    return -EROFS;
+}
+
+static const struct kt_disk_ops looking_ops = {
+    .open = looked_open,
+    .close = real_close,
+    .write = refuse_write,
+    .read = real_read,
+    .sync = refuse_sync,
+    .allocate = refuse_allocate,
+    .size = real_size,
+    .rename = refuse_rename,
+    .remove = refuse_remove,
+    .sync_folder = refuse_sync_folder,
+    .list = real_list,
+};
+
+/* A folder without a lock file, a copy for example, has no node on it. */
+static int share_lock(int folder, int *lock)
+{
+    int status;
+
+    *lock = openat(folder, LOCK_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (*lock < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (flock(*lock, LOCK_SH | LOCK_NB) == 0)
+        return 0;
+    status = -errno;
+    close(*lock);
+    return status;
+}
+
+enum kt_code kt_disk_open_read_only(const char *folder, struct kt_disk **disk, int *error_number)
+{
+    struct real_disk *opened;
+    int lock = -1, status;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    *disk = NULL;
+    status = fd < 0 ? -errno : share_lock(fd, &lock);
+    *error_number = -status;
+    if (status) {
+        if (fd >= 0)
+            close(fd);
+        if (status == -EWOULDBLOCK)
+            return KT_BUSY;
+        return fd < 0 && (status == -ENOENT || status == -ENOTDIR) ? KT_NOT_FOUND : KT_IO_FAILED;
+    }
+    opened = kt_alloc(sizeof(*opened));
+    *opened = (struct real_disk){.base = {.ops = &looking_ops}, .folder = fd, .lock = lock};
+    *disk = &opened->base;
+    return KT_OK;
+}
+
 void kt_disk_close(struct kt_disk *disk)
 {
     struct real_disk *closed;
@@ -281,7 +390,8 @@ void kt_disk_close(struct kt_disk *disk)
     if (!disk)
         return;
     closed = KT_CONTAINER(disk, struct real_disk, base);
-    close(closed->lock);
+    if (closed->lock >= 0)
+        close(closed->lock);
     close(closed->folder);
     kt_free(closed);
 }

@@ -1,7 +1,7 @@
 /*
  * The files below the log, as a table of functions, so that the simulator can put a disk in their place that forgets
- * what was not synced. Paths are relative to the folder that the disk was opened on. Calls block; the log's writer thread
- * makes them (reads also come from other threads). Failures are negative errno values, as of the system call.
+ * what was not synced. Paths are relative to the folder that the disk was opened on. Calls block; the log's writer
+ * thread makes them (reads also come from other threads). Failures are negative errno values, as of the system call.
  */
 #ifndef KT_CLUSTER_LOG_DISK_H
 #define KT_CLUSTER_LOG_DISK_H
@@ -24,8 +24,8 @@ struct kt_disk_ops {
     /* Data and what is needed to find it is durable (fdatasync). */
     int (*sync)(struct kt_file *file);
     /*
-     * Makes the first `bytes` bytes zeros in reserved blocks, so that later writes neither need space nor change metadata.
-     * Also on a file that has contents. Not durable before sync. -ENOSPC: some of it may have been done.
+     * Makes the first `bytes` bytes zeros in reserved blocks, so that later writes neither need space nor change
+     * metadata. Also on a file that has contents. Not durable before sync. -ENOSPC: some of it may have been done.
      */
     int (*allocate)(struct kt_file *file, uint64_t bytes);
     int64_t (*size)(struct kt_file *file);
@@ -53,6 +53,14 @@ struct kt_file {
  * open, write, read, sync, size and close may be called on any thread, each file's writes on one at a time.
  */
 KT_MUST_USE enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number);
+/* The same without the lock: of a folder that whoever opens it has locked in another way. Never KT_BUSY. */
+KT_MUST_USE enum kt_code kt_disk_open_unlocked(const char *folder, struct kt_disk **disk, int *error_number);
+/*
+ * For looking at a folder that no node runs on: nothing is created, locked for others or changed; what would change
+ * something fails with -EROFS. KT_BUSY: a running node holds the lock. KT_NOT_FOUND: no such folder; else KT_IO_FAILED,
+ * always with *error_number. A node does not start on the folder while it is open.
+ */
+KT_MUST_USE enum kt_code kt_disk_open_read_only(const char *folder, struct kt_disk **disk, int *error_number);
 /* All its files are closed; NULL is fine. */
 void kt_disk_close(struct kt_disk *disk);
 

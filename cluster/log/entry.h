@@ -1,7 +1,7 @@
 /*
- * A log entry as everything around the raft core sees it, and the shared memory that payloads live in. A chunk holds the
- * payloads of one or more entries and is counted: replica, log writer, applier and reader each hold a reference while they
- * need it, so a payload is copied once, when it arrives.
+ * A log entry as everything around the raft core sees it, and the shared memory that payloads live in. A chunk holds
+ * the payloads of one or more entries and is counted: replica, log writer, applier and reader each hold a reference
+ * while they need it, so a payload is copied once, when it arrives.
  */
 #ifndef KT_CLUSTER_LOG_ENTRY_H
 #define KT_CLUSTER_LOG_ENTRY_H

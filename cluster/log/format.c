@@ -36,6 +36,11 @@ enum {
     R_DURABLE = 40
 };
 
+void wal_header_sign(uint8_t header[WAL_HEADER_BYTES])
+{
+    kt_put_le32(header + H_CRC, kt_crc32c(0, header + H_FORMAT, WAL_HEADER_BYTES - H_FORMAT));
+}
+
 void wal_header_encode(const struct wal_header *header, uint8_t out[WAL_HEADER_BYTES])
 {
     memset(out, 0, WAL_HEADER_BYTES);
@@ -48,7 +53,7 @@ void wal_header_encode(const struct wal_header *header, uint8_t out[WAL_HEADER_B
     kt_put_le64(out + H_BASE, header->base);
     kt_put_le64(out + H_BASE_TERM, header->base_term);
     kt_put_le32(out + H_PREVIOUS_END, header->previous_end);
-    kt_put_le32(out + H_CRC, kt_crc32c(0, out + H_FORMAT, WAL_HEADER_BYTES - H_FORMAT));
+    wal_header_sign(out);
 }
 
 enum kt_code wal_header_decode(const uint8_t in[WAL_HEADER_BYTES], struct wal_header *header, const char **what)
@@ -72,7 +77,8 @@ enum kt_code wal_header_decode(const uint8_t in[WAL_HEADER_BYTES], struct wal_he
     header->base = kt_get_le64(in + H_BASE);
     header->base_term = kt_get_le64(in + H_BASE_TERM);
     header->previous_end = kt_get_le32(in + H_PREVIOUS_END);
-    /* The bounds that arithmetic on offsets and indices relies on; a fitting checksum over other values is no accident. */
+    /* The bounds that arithmetic on offsets and indices relies on; a fitting checksum over other values is no accident.
+     */
     if (header->bytes < WAL_HEADER_BYTES || header->bytes > WAL_SEGMENT_MAX + KT_ENTRY_BYTES_MAX ||
         header->base >= UINT64_MAX / 2 || header->previous_end % 8 != 0) {
         *what = "its header makes no sense";
@@ -90,9 +96,18 @@ static uint32_t place_crc(uint64_t salt, uint64_t offset)
     return kt_crc32c(0, place, sizeof(place));
 }
 
+/* salt and offset come first, so the same bytes elsewhere are no record. */
 static uint32_t record_crc(const uint8_t *record, uint64_t salt, uint64_t offset)
 {
     return kt_crc32c(place_crc(salt, offset), record + R_PAYLOAD_CRC, WAL_RECORD_BYTES - R_PAYLOAD_CRC);
+}
+
+uint32_t wal_record_sign(uint8_t record[WAL_RECORD_BYTES], uint64_t salt, uint64_t offset)
+{
+    uint32_t crc = record_crc(record, salt, offset);
+
+    kt_put_le32(record + R_CRC, crc);
+    return crc;
 }
 
 void wal_record_encode(struct wal_record *record, uint64_t salt, uint64_t offset, const void *payload,
@@ -109,8 +124,7 @@ void wal_record_encode(struct wal_record *record, uint64_t salt, uint64_t offset
     kt_put_le64(out + R_INDEX, record->index);
     kt_put_le64(out + R_TERM, record->term);
     kt_put_le32(out + R_DURABLE, record->durable);
-    record->crc = record_crc(out, salt, offset);
-    kt_put_le32(out + R_CRC, record->crc);
+    record->crc = wal_record_sign(out, salt, offset);
 }
 
 bool wal_record_begins(const uint8_t *in)
@@ -130,7 +144,7 @@ static bool makes_sense(const struct wal_record *record, uint64_t offset)
     case WAL_SEAL:
         return record->len == 0 && record->type == 0;
     case WAL_RESET:
-        return record->len == 0 && record->type == 0 && record->index < UINT64_MAX / 2;
+        return record->len == 0 && record->type == 0 && record->index > 0 && record->index < UINT64_MAX / 2;
     default:
         return false;
     }

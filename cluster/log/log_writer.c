@@ -1,6 +1,6 @@
 /*
- * Two threads: the writer, and a helper that fills the next segment with zeros so that no group waits for that. The helper
- * only ever calls kt_wal_prepare; a spare is in the log's list or in one thread's hands, see spare.c.
+ * Two threads: the writer, and a helper that fills the next segment with zeros so that no group waits for that. The
+ * helper only ever calls kt_wal_prepare; a spare is in the log's list or in one thread's hands, see spare.c.
  */
 #include "cluster/log/log_writer.h"
 
@@ -36,7 +36,11 @@ struct kt_log_writer {
     struct kt_entry *entries; /* of several writes, so that they become one append */
     bool full;
     bool marked; /* nothing was synced since the last mark */
-    enum kt_code failed;
+    /*
+     * KT_OK, or what all later writes end with: a failure, or a full disk that was given up when stopping (what comes
+     * after entries that are not written cannot be written either).
+     */
+    enum kt_code ended;
 };
 
 static struct kt_log_write *write_of(struct kt_task *task)
@@ -99,9 +103,9 @@ uint64_t kt_log_writer_busy_us(struct kt_log_writer *writer)
 /* Tells once; should the call return, nothing more is written and everything ends with the code. */
 static void fail(struct kt_log_writer *writer, enum kt_code code)
 {
-    if (writer->failed != KT_OK)
+    if (writer->ended != KT_OK && writer->ended != KT_DISK_FULL)
         return;
-    writer->failed = code;
+    writer->ended = code;
     writer->options.fail(writer->options.data, code, "the log cannot be written");
 }
 
@@ -112,6 +116,38 @@ static void set_full(struct kt_log_writer *writer, bool full)
     writer->full = full;
     if (writer->options.full)
         writer->options.full(writer->options.data, full);
+}
+
+/* The highest index whose entries may go, as the writes of a list ask; 0: none does. */
+static kt_index trim_asked(struct kt_task *task)
+{
+    kt_index index = 0;
+
+    for (; task; task = task->next)
+        index = KT_MAX(index, write_of(task)->trim);
+    return index;
+}
+
+/*
+ * What is to be removed is removed also while entries before it wait for room: that may be what makes room. Asking
+ * again does no harm, so the write keeps its place in the queue.
+ */
+static enum kt_code trim_early(struct kt_log_writer *writer)
+{
+    kt_index index = trim_asked(writer->group);
+    enum kt_code code;
+
+    pthread_mutex_lock(&writer->lock);
+    index = KT_MAX(index, trim_asked(writer->head));
+    pthread_mutex_unlock(&writer->lock);
+    if (index == 0)
+        return KT_OK;
+    begin_busy(writer);
+    code = kt_wal_sync(writer->options.wal);
+    if (code == KT_OK)
+        code = kt_wal_trim(writer->options.wal, index);
+    end_busy(writer);
+    return code;
 }
 
 /* Waits until there may be room again; false: the writer is being stopped. */
@@ -147,6 +183,9 @@ static enum kt_code append(struct kt_log_writer *writer, const struct kt_entry *
         set_full(writer, true);
         if (!wait_for_room(writer))
             return code;
+        code = trim_early(writer);
+        if (code != KT_OK)
+            return code;
     }
 }
 
@@ -168,8 +207,9 @@ static enum kt_code write_votes(struct kt_log_writer *writer)
 }
 
 /*
- * Entries that continue each other go into one append, so into one write. One that goes back (a truncation) begins a new
- * append. Returns the code of the first append that failed; *complete: the first write whose entries are not all written.
+ * Entries that continue each other go into one append, so into one write. One that goes back (a truncation) begins a
+ * new append. Returns the code of the first append that failed; *complete: the first write whose entries are not all
+ * written.
  */
 static enum kt_code write_entries(struct kt_log_writer *writer, struct kt_task **complete)
 {
@@ -222,37 +262,29 @@ static void complete(struct kt_log_writer *writer, const struct kt_task *stuck, 
     }
 }
 
-/* Files whose removal was asked for. */
-static enum kt_code trim(struct kt_log_writer *writer)
-{
-    kt_index index = 0;
-
-    for (struct kt_task *task = writer->group; task; task = task->next)
-        index = KT_MAX(index, write_of(task)->trim);
-    return index > 0 ? kt_wal_trim(writer->options.wal, index) : KT_OK;
-}
-
 static void process_group(struct kt_log_writer *writer)
 {
     struct kt_task *stuck = writer->group;
-    enum kt_code code = writer->failed, synced;
+    enum kt_code code = writer->ended, synced;
 
     if (code == KT_OK)
         code = write_votes(writer);
     if (code == KT_OK)
         code = write_entries(writer, &stuck);
-    if (code == KT_OK || code == KT_DISK_FULL) {
+    if (writer->ended == KT_OK && (code == KT_OK || code == KT_DISK_FULL)) {
         begin_busy(writer);
         synced = kt_wal_sync(writer->options.wal);
-        if (synced == KT_OK)
-            synced = trim(writer);
+        if (synced == KT_OK && trim_asked(writer->group) > 0)
+            synced = kt_wal_trim(writer->options.wal, trim_asked(writer->group));
         end_busy(writer);
         if (synced != KT_OK) {
             stuck = writer->group;
             code = synced;
         }
     }
-    if (code != KT_OK && code != KT_DISK_FULL) {
+    if (code == KT_DISK_FULL) {
+        writer->ended = code;
+    } else if (code != KT_OK) {
         stuck = writer->group;
         fail(writer, code);
     }
@@ -260,7 +292,10 @@ static void process_group(struct kt_log_writer *writer)
     complete(writer, stuck, code);
 }
 
-/* Moves writes from the queue to the group, up to the ceilings but at least one. Under the lock. */
+/*
+ * Moves writes from the queue to the group, up to the ceilings but at least one. One that trims is a group of its own:
+ * removing files takes time, and nobody's acknowledgement is to wait for it. Under the lock.
+ */
 static void take_group(struct kt_log_writer *writer)
 {
     struct kt_task *last = NULL;
@@ -273,7 +308,7 @@ static void take_group(struct kt_log_writer *writer)
         for (size_t i = 0; i < write->count; i++)
             bytes += write->entries[i].data.len;
         entries += write->count;
-        if (last && (bytes > GROUP_BYTES || entries > GROUP_ENTRIES))
+        if (last && (bytes > GROUP_BYTES || entries > GROUP_ENTRIES || write->trim > 0 || write_of(last)->trim > 0))
             break;
     }
     writer->head = last->next;
@@ -298,7 +333,7 @@ static bool wait_for_group(struct kt_log_writer *writer)
     struct timespec idle = after_ms(MARK_AFTER_MS);
 
     while (!writer->head && !writer->stopping) {
-        if (writer->marked || writer->failed != KT_OK) {
+        if (writer->marked || writer->ended != KT_OK) {
             pthread_cond_wait(&writer->work, &writer->lock);
         } else if (pthread_cond_timedwait(&writer->work, &writer->lock, &idle) == ETIMEDOUT && !writer->head) {
             enum kt_code code;
@@ -330,7 +365,7 @@ static void *run_writer(void *data)
     }
     pthread_mutex_unlock(&writer->lock);
     /* A planned end leaves no doubt about where the log ends. */
-    if (writer->failed == KT_OK) {
+    if (writer->ended == KT_OK) {
         enum kt_code code = kt_wal_mark(writer->options.wal);
 
         if (code != KT_OK)

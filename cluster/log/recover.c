@@ -1,6 +1,6 @@
 /*
- * Reading the log at start. Every byte that a record or a header says was synced must be there and valid; only behind the
- * last such place, at the end of the last segment, may bytes be cut off. Nothing here changes the disk.
+ * Reading the log at start. Every byte that a record or a header says was synced must be there and valid; only behind
+ * the last such place, at the end of the last segment, may bytes be cut off. Nothing here changes the disk.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +14,7 @@
 /* The bytes of one file, through a window that moves forward. */
 struct scan {
     struct kt_file *file;
+    size_t least; /* bytes of one read */
     uint8_t *window;
     size_t cap, len;
     uint64_t at; /* of window[0] in the file */
@@ -28,7 +29,7 @@ static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t len, i
     if (scan->window && offset >= scan->at && offset + len <= scan->at + scan->len)
         return scan->window + (offset - scan->at);
     if (len > scan->cap) {
-        scan->cap = KT_MAX(len, WINDOW);
+        scan->cap = KT_MAX(len, scan->least);
         kt_free(scan->window);
         scan->window = kt_alloc(scan->cap);
     }
@@ -197,7 +198,7 @@ static enum step read_record(struct kt_wal *wal, struct scan *scan, struct wal_s
 static enum kt_code read_records(struct kt_wal *wal, struct wal_segment *segment, uint64_t limit,
                                  struct kt_error *error)
 {
-    struct scan scan = {.file = segment->file};
+    struct scan scan = {.file = segment->file, .least = (size_t)KT_MIN(WINDOW, segment->bytes)};
     struct kt_error reason = {.code = KT_OK};
     enum step step;
 
@@ -210,7 +211,8 @@ static enum kt_code read_records(struct kt_wal *wal, struct wal_segment *segment
     return KT_OK;
 }
 
-/* A segment that has a successor was synced whole before: it must be valid to the byte where the successor continues. */
+/* A segment that has a successor was synced whole before: it must be valid to the byte where the successor continues.
+ */
 static enum kt_code finish_segment(struct kt_wal *wal, struct wal_segment *segment, const struct wal_header *next,
                                    struct kt_error *error)
 {
@@ -264,23 +266,31 @@ enum kt_code wal_recover(struct kt_wal *wal, const uint64_t *serials, size_t cou
     struct wal_segment *segment;
     enum kt_code code = open_segment(wal, serials[0], &segment, &header, error);
 
+    *recovered = (struct wal_recovered){0};
     if (code != KT_OK)
         return code;
     wal_index_init(&wal->index, header.base, header.base_term);
     wal->chain = header.chain;
     wal_segment_add(wal, segment);
     for (size_t i = 1; i < count; i++) {
+        recovered->read = i;
         if (serials[i] != serials[i - 1] + 1)
-            return kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[i - 1] + 1);
-        code = open_segment(wal, serials[i], &segment, &header, error);
-        if (code != KT_OK)
+            code = kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[i - 1] + 1);
+        else
+            code = open_segment(wal, serials[i], &segment, &header, error);
+        if (code != KT_OK) {
+            /* For whoever only looks: what is before the damage. */
+            (void)read_records(wal, wal->segments[i - 1], wal->segments[i - 1]->bytes, NULL);
             return code;
+        }
         code = finish_segment(wal, wal->segments[i - 1], &header, error);
         wal_segment_add(wal, segment);
         if (code != KT_OK)
             return code;
     }
+    recovered->read = count;
+    code = finish_last(wal, wal->segments[count - 1], recovered, error);
     if (wal->reach.serial > serials[count - 1])
-        return kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[count - 1] + 1);
-    return finish_last(wal, wal->segments[count - 1], recovered, error);
+        code = kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[count - 1] + 1);
+    return code;
 }

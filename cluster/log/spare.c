@@ -1,9 +1,10 @@
 /*
- * Prepared segments: zero-filled, synced files that wait to be taken, so that an append needs neither space nor metadata.
+ * Prepared segments: zero-filled, synced files that wait to be taken, so that an append needs neither space nor
+ * metadata.
  *
  * kt_wal_prepare may run on a thread of its own beside the writer. A file is in the list, or exactly one of the two
- * threads has it: it is taken out before it is touched and put in when it is ready, so no file is prepared twice and none
- * is prepared that is in use already. Numbers of names are never used twice.
+ * threads has it: it is taken out before it is touched and put in when it is ready, so no file is prepared twice and
+ * none is prepared that is in use already. Numbers of names are never used twice.
  */
 #include <errno.h>
 

@@ -23,7 +23,7 @@ static int look_at(const struct wal_segment *segment, uint64_t offset, struct wa
 
 int wal_tail_scan(const struct wal_segment *segment, uint64_t offset, struct wal_tail *tail)
 {
-    uint8_t *piece = kt_alloc(PIECE);
+    uint8_t *piece = kt_alloc((size_t)KT_MIN(PIECE, segment->bytes));
     int status = 0;
 
     *tail = (struct wal_tail){.end = offset};
@@ -50,7 +50,7 @@ int wal_tail_scan(const struct wal_segment *segment, uint64_t offset, struct wal
 
 int wal_tail_zero(const struct wal_segment *segment, uint64_t offset, uint64_t end)
 {
-    uint8_t *zeros = kt_zalloc(PIECE);
+    uint8_t *zeros = kt_zalloc((size_t)KT_MIN(PIECE, segment->bytes));
     int status = 0;
 
     while (offset < end && status == 0) {

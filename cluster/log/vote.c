@@ -1,8 +1,8 @@
 /*
- * Term and vote, in two slots of one file. Both are written and synced, one after the other, before a vote counts: so at
- * any moment at most one of them is being written, and a slot that is damaged at rest, whichever it is, leaves the last
- * vote in the other. (With a single write of alternating slots a damaged newer slot would look like a torn write, and a
- * forgotten vote elects two leaders in one term.)
+ * Term and vote, in two slots of one file. Both are written and synced, one after the other, before a vote counts: so
+ * at any moment at most one of them is being written, and a slot that is damaged at rest, whichever it is, leaves the
+ * last vote in the other. (With a single write of alternating slots a damaged newer slot would look like a torn write,
+ * and a forgotten vote elects two leaders in one term.)
  *
  * A third slot tells how far the log was synced, see struct wal_reach. It has sectors of its own.
  */

@@ -14,7 +14,7 @@
 #define COPY_MAX                                                                                                       \
     4096u /* payloads up to this size are copied beside their header; larger ones are written from where they are */
 
-_Static_assert(COPY_MAX + 2 * WAL_RECORD_BYTES < WAL_STAGING_BYTES, "a small record fits an empty staging buffer");
+_Static_assert(COPY_MAX + 2 * WAL_RECORD_BYTES < WAL_SEGMENT_MIN, "a small record fits an empty staging buffer");
 
 /* One write being collected: records that follow each other in the last segment. */
 struct writing {
@@ -111,9 +111,11 @@ static void publish(struct writing *writing)
         offset += wal_record_size(entry->data.len);
     }
     writing->segment->end = writing->end;
+    wal->cut_pending = wal->cut_pending || writing->cut || writing->reset;
     pthread_mutex_unlock(&wal->lock);
     writing->cut = writing->reset = false;
-    writing->entries += writing->entry_count;
+    if (writing->entry_count > 0)
+        writing->entries += writing->entry_count;
     writing->entry_count = 0;
     writing->entry_offset = writing->end;
 }
@@ -162,7 +164,7 @@ static enum kt_code put(struct writing *writing, struct wal_record *record, cons
     uint8_t *staged;
     enum kt_code code;
 
-    if (writing->staged + WAL_RECORD_BYTES + copied + padding > WAL_STAGING_BYTES ||
+    if (writing->staged + WAL_RECORD_BYTES + copied + padding > wal->staging_bytes ||
         writing->part_count + 3 > WAL_PARTS_MAX) {
         code = flush(writing);
         if (code != KT_OK)
@@ -204,10 +206,14 @@ static enum kt_code sync_segment(struct kt_wal *wal, struct wal_segment *segment
     if (status)
         return fail_segment(wal, status, "syncing", segment);
     wal->durable = segment->end;
+    pthread_mutex_lock(&wal->lock);
+    wal->cut_pending = false;
+    pthread_mutex_unlock(&wal->lock);
     return KT_OK;
 }
 
-/* The note that a segment has a successor: without it the loss of the last file would look like an older, shorter log. */
+/* The note that a segment has a successor: without it the loss of the last file would look like an older, shorter log.
+ */
 static enum kt_code seal(struct kt_wal *wal, struct wal_segment *segment, uint32_t chain)
 {
     struct wal_record record = {.kind = WAL_SEAL, .chain = chain, .durable = (uint32_t)segment->end};
@@ -396,6 +402,7 @@ enum kt_code kt_wal_reset(struct kt_wal *wal, kt_index index, kt_term term)
     struct plan plan = {0};
     enum kt_code code = wal_failed(wal);
 
+    KT_CHECK(index > 0 && index < UINT64_MAX / 2);
     if (code == KT_OK && !fits(last->end, last->bytes, WAL_RECORD_BYTES))
         code = plan_add(wal, &plan, wal->segment_bytes);
     if (code == KT_OK) {
@@ -461,7 +468,9 @@ static struct wal_segment *take_oldest(struct kt_wal *wal, kt_index index)
     struct wal_segment *oldest = NULL;
 
     pthread_mutex_lock(&wal->lock);
-    if (wal->failed == KT_OK && wal->segment_count > 1) {
+    /* If the record that made entries void were lost, those entries would be the log again: their files stay till then.
+     */
+    if (wal->failed == KT_OK && wal->segment_count > 1 && !wal->cut_pending) {
         oldest = wal->segments[0];
         if (oldest->live > 0 && oldest->first + oldest->live - 1 > index)
             oldest = NULL;

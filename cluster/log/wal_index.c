@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "cluster/log/wal_internal.h"
 
-#define BLOCK_SLOTS 4096u
+#define BLOCK_SLOTS 1024u
 
 _Static_assert(sizeof(struct wal_slot) == 16, "an entry costs 16 bytes of memory");
 

@@ -6,8 +6,8 @@
  *   <16 hex>.seg     segments, named by serial, without gaps
  *   prepared-N.tmp   zero-filled spares that wait to become the next segment
  *
- * Segment: one header, then records back to back, each at a multiple of 8, then zeros to the end of the file. Integers are
- * little-endian.
+ * Segment: one header, then records back to back, each at a multiple of 8, then zeros to the end of the file. Integers
+ * are little-endian.
  */
 #ifndef KT_CLUSTER_LOG_WAL_INTERNAL_H
 #define KT_CLUSTER_LOG_WAL_INTERNAL_H
@@ -30,7 +30,7 @@
 #define WAL_RECORD_BYTES  48
 #define WAL_SEGMENT_MIN   (64u << 10)
 #define WAL_SEGMENT_MAX   (1u << 30)
-#define WAL_STAGING_BYTES (1u << 20) /* headers and small payloads of one write */
+#define WAL_STAGING_BYTES (1u << 20) /* headers and small payloads of one write, at most */
 #define WAL_PARTS_MAX     1024       /* parts of one write: IOV_MAX of Linux */
 #define WAL_SPARES_MAX    2u         /* one to take, and one given back by an append that met a full disk */
 
@@ -46,8 +46,8 @@ enum wal_kind {
 };
 
 /*
- * The header of a segment. It is synced before the file gets its name, and the file gets its name only when everything in
- * the segment before is synced: so only the last segment can end torn, and no segment can have a torn header.
+ * The header of a segment. It is synced before the file gets its name, and the file gets its name only when everything
+ * in the segment before is synced: so only the last segment can end torn, and no segment can have a torn header.
  */
 struct wal_header {
     uint64_t serial;
@@ -77,9 +77,13 @@ enum wal_decoded {
     WAL_RECORD_ODD  /* a checksum that fits contents that make no sense: never the work of a torn write */
 };
 
+/* Puts the checksum that fits the rest of the header. */
+void wal_header_sign(uint8_t header[WAL_HEADER_BYTES]);
 void wal_header_encode(const struct wal_header *header, uint8_t out[WAL_HEADER_BYTES]);
 /* KT_OK, KT_CORRUPT or KT_BAD_VERSION; *what then says why, a constant. */
 enum kt_code wal_header_decode(const uint8_t in[WAL_HEADER_BYTES], struct wal_header *header, const char **what);
+/* Puts the checksum that fits the rest of the record and its place, and returns it. */
+uint32_t wal_record_sign(uint8_t record[WAL_RECORD_BYTES], uint64_t salt, uint64_t offset);
 /* Sets payload_crc and crc of the record. */
 void wal_record_encode(struct wal_record *record, uint64_t salt, uint64_t offset, const void *payload,
                        uint8_t out[WAL_RECORD_BYTES]);
@@ -150,9 +154,9 @@ struct wal_vote {
 };
 
 /*
- * How far the log was synced, as told from outside of the log: the last records themselves cannot tell it of themselves,
- * and damage to them would look like a torn tail. Not synced, because it is only for later damage; never ahead of the
- * truth. serial 0: not known.
+ * How far the log was synced, as told from outside of the log: the last records themselves cannot tell it of
+ * themselves, and damage to them would look like a torn tail. Not synced, because it is only for later damage; never
+ * ahead of the truth. serial 0: not known.
  */
 struct wal_reach {
     uint64_t serial;
@@ -173,7 +177,7 @@ int wal_reach_store(struct kt_file *file, const struct wal_reach *reach);
 
 struct kt_wal {
     struct kt_disk *disk;
-    uint64_t segment_bytes;
+    uint64_t segment_bytes; /* 0: opened to look at, nothing is written */
 
     /* Of the writing thread. */
     struct kt_random random;
@@ -183,6 +187,7 @@ struct kt_wal {
     uint64_t durable;       /* everything before this offset of the last segment is synced */
     struct wal_reach reach; /* as told last */
     uint8_t *staging;       /* headers and small payloads, laid out as on the disk */
+    size_t staging_bytes;
     struct iovec *parts;
 
     /* Under the lock, which is never held across a disk call. */
@@ -192,7 +197,8 @@ struct kt_wal {
     struct wal_segment **segments;
     size_t segment_count, segment_cap;
     struct wal_index index;
-    uint64_t cuts; /* truncations so far: a reader that sees it changed looks again */
+    uint64_t cuts;    /* truncations so far: a reader that sees it changed looks again */
+    bool cut_pending; /* the last of them is not synced yet */
     struct wal_spare spares[WAL_SPARES_MAX];
     unsigned spare_count;
     uint64_t spare_number; /* of the next one: names are never used twice while the log is open */
@@ -239,10 +245,26 @@ int wal_tail_scan(const struct wal_segment *segment, uint64_t offset, struct wal
 /* Fills a part of the file with zeros; not synced. 0 or a negative errno. */
 int wal_tail_zero(const struct wal_segment *segment, uint64_t offset, uint64_t end);
 
+/* wal_open.c. The names in the folder that are ours, in order. */
+struct wal_listing {
+    uint64_t *segments, *spares;
+    size_t segment_count, spare_count;
+    bool vote, vote_tmp;
+};
+
+/* An empty log in memory; for kt_wal_close. */
+struct kt_wal *wal_new(const struct kt_wal_options *options);
+/* Release the listing also after a failure. */
+enum kt_code wal_list(struct kt_wal *wal, struct wal_listing *listing, struct kt_error *error);
+void wal_listing_release(struct wal_listing *listing);
+/* Opens the vote file and reads it; see wal_vote_load. */
+enum kt_code wal_load_vote(struct kt_wal *wal, int *stale, struct kt_error *error);
+
 /* recover.c. Reads every segment, fills index and segments; changes nothing on the disk. */
 struct wal_recovered {
     uint64_t end;      /* of the valid records of the last segment */
     uint64_t torn_end; /* behind what is to be filled with zeros; end if nothing is */
+    size_t read;       /* segments, the last of them as far as it is valid; also after a failure */
 };
 
 enum kt_code wal_recover(struct kt_wal *wal, const uint64_t *serials, size_t count, struct wal_recovered *recovered,

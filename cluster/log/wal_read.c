@@ -1,7 +1,7 @@
 /*
- * Reading entries back, on any thread. Under the lock only their places are copied; the files are read outside, kept open
- * by a reference. Records are never overwritten, so a reader that is overtaken by a truncation still reads what was there;
- * it then forgets what is not in the log any more.
+ * Reading entries back, on any thread. Under the lock only their places are copied; the files are read outside, kept
+ * open by a reference. Records are never overwritten, so a reader that is overtaken by a truncation still reads what
+ * was there; it then forgets what is not in the log any more.
  */
 #include <stdlib.h>
 

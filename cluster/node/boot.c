@@ -1,116 +1,186 @@
 #include "cluster/node/boot.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/random.h"
 
-#define PATH_BYTES   4096
+#define NAME_BYTES   64
+#define SMALL_BYTES  64u      /* the contents of a small file */
 #define ASIDE_NUMBER 1000000u /* far more than anybody keeps */
 
-static void path_of(char path[PATH_BYTES], const char *folder, const char *name)
+/* ---- The real disks ---- */
+
+static void real_path(void *data, const char *name, char *out)
 {
-    snprintf(path, PATH_BYTES, "%s/%s", folder, name);
+    const struct kt_boot *boot = data;
+    snprintf(out, KT_BOOT_PATH_BYTES, "%s/%s", boot->folder, name);
 }
 
-static bool exists(const char *folder, const char *name)
+static enum kt_code real_open_log(void *data, struct kt_disk **log, int *error_number)
 {
-    char path[PATH_BYTES];
-    path_of(path, folder, name);
-    return access(path, F_OK) == 0;
+    char path[KT_BOOT_PATH_BYTES];
+
+    real_path(data, "log", path);
+    return kt_disk_open(path, log, error_number);
 }
 
-static enum kt_code failed(struct kt_error *error, const char *what, const char *path)
+static void real_close_log(void *data, struct kt_disk *log)
 {
-    return kt_error_errno(error, errno == ENOSPC ? KT_DISK_FULL : KT_IO_FAILED, errno, "cannot %s %s", what, path);
+    (void)data;
+    kt_disk_close(log);
 }
 
-static enum kt_code sync_path(const char *path, struct kt_error *error)
+static enum kt_code open_disks(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    enum kt_code code = KT_OK;
+    int number = 0;
+    enum kt_code code;
 
-    if (fd < 0)
-        return failed(error, "open", path);
-    if (fsync(fd) != 0)
-        code = failed(error, "sync", path);
-    close(fd);
-    return code;
+    if (options->disks != NULL) {
+        boot->disks = *options->disks;
+        return KT_OK;
+    }
+    code = kt_disk_open_unlocked(options->folder, &boot->own_files, &number);
+    if (code != KT_OK)
+        return kt_error_errno(error, code, number, "cannot open the folder %s", options->folder);
+    boot->disks = (struct kt_boot_disks){.files = boot->own_files,
+                                         .open_log = real_open_log,
+                                         .close_log = real_close_log,
+                                         .path = real_path,
+                                         .data = boot};
+    return KT_OK;
 }
 
-static enum kt_code move(const char *folder, const char *from, const char *to, struct kt_error *error)
-{
-    char source[PATH_BYTES], target[PATH_BYTES];
+/* ---- Small files ---- */
 
-    path_of(source, folder, from);
-    path_of(target, folder, to);
-    if (rename(source, target) != 0)
-        return failed(error, "rename", source);
-    return sync_path(folder, error);
+/* status: a negative errno. */
+static enum kt_code failed(const struct kt_boot *boot, struct kt_error *error, int status, const char *what,
+                           const char *name)
+{
+    bool full = status == -ENOSPC || status == -EDQUOT;
+    return kt_error_errno(error, full ? KT_DISK_FULL : KT_IO_FAILED, -status, "cannot %s %s/%s", what, boot->folder,
+                          name);
+}
+
+struct search {
+    const char *name;
+    bool found;
+};
+
+static void look_at(void *data, const char *name)
+{
+    struct search *search = data;
+    search->found |= strcmp(name, search->name) == 0;
+}
+
+static enum kt_code exists(const struct kt_boot *boot, const char *name, bool *found, struct kt_error *error)
+{
+    struct search search = {.name = name};
+    int status = boot->disks.files->ops->list(boot->disks.files, look_at, &search);
+
+    *found = search.found;
+    return status < 0 ? failed(boot, error, status, "look for", name) : KT_OK;
+}
+
+static enum kt_code sync_names(const struct kt_boot *boot, struct kt_error *error)
+{
+    int status = boot->disks.files->ops->sync_folder(boot->disks.files);
+    return status < 0 ? failed(boot, error, status, "sync the names of", "") : KT_OK;
+}
+
+static enum kt_code move(const struct kt_boot *boot, const char *from, const char *to, struct kt_error *error)
+{
+    int status = boot->disks.files->ops->rename(boot->disks.files, from, to);
+    return status < 0 ? failed(boot, error, status, "rename", from) : sync_names(boot, error);
+}
+
+static enum kt_code remove_file(const struct kt_boot *boot, const char *name, struct kt_error *error)
+{
+    int status = boot->disks.files->ops->remove(boot->disks.files, name);
+    return status < 0 && status != -ENOENT ? failed(boot, error, status, "remove", name) : sync_names(boot, error);
 }
 
 /* Replaces a small file as a whole. */
-static enum kt_code write_file(const char *folder, const char *name, const char *text, struct kt_error *error)
+static enum kt_code write_file(const struct kt_boot *boot, const char *name, const char *text, struct kt_error *error)
 {
-    char path[PATH_BYTES];
-    size_t length = strlen(text);
-    enum kt_code code = KT_OK;
-    int fd;
+    struct kt_disk *files = boot->disks.files;
+    struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)};
+    struct kt_file *file;
+    enum kt_code code = remove_file(boot, "new.tmp", error);
+    int status;
 
-    path_of(path, folder, "new.tmp");
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return failed(error, "create", path);
-    if (write(fd, text, length) != (ssize_t)length || fsync(fd) != 0)
-        code = failed(error, "write", path);
-    close(fd);
-    return code == KT_OK ? move(folder, "new.tmp", name, error) : code;
+    if (code != KT_OK)
+        return code;
+    status = files->ops->open(files, "new.tmp", true, &file);
+    if (status < 0)
+        return failed(boot, error, status, "create", "new.tmp");
+    if (part.iov_len > 0)
+        status = file->ops->write(file, 0, &part, 1);
+    if (status == 0)
+        status = file->ops->sync(file);
+    file->ops->close(file);
+    return status < 0 ? failed(boot, error, status, "write", "new.tmp") : move(boot, "new.tmp", name, error);
 }
 
 /* ---- The member ---- */
 
-static enum kt_code write_member(const char *folder, kt_member_id member, bool founded, struct kt_error *error)
+static enum kt_code write_member(struct kt_boot *boot, bool founded, struct kt_error *error)
 {
-    char text[64];
-    snprintf(text, sizeof text, "%016" PRIx64 " %s\n", member, founded ? "member" : "fresh");
-    return write_file(folder, "member", text, error);
+    char text[SMALL_BYTES];
+
+    snprintf(text, sizeof text, "%016" PRIx64 " %s\n", boot->member, founded ? "member" : "fresh");
+    return write_file(boot, "member", text, error);
 }
 
-static enum kt_code read_member(struct kt_boot *boot, kt_node_id self, struct kt_error *error)
+static enum kt_code new_member(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
-    char path[PATH_BYTES], word[16] = "";
-    FILE *file;
-    int fields;
+    struct kt_random random;
+    uint64_t bits = kt_random_system();
 
-    path_of(path, boot->folder, "member");
-    file = fopen(path, "re");
-    if (file == NULL && errno == ENOENT) {
-        boot->member = kt_member_make(kt_random_system(), self);
-        boot->founded = false;
-        return write_member(boot->folder, boot->member, false, error);
+    if (options->seed != 0) {
+        kt_random_seed(&random, options->seed);
+        bits = kt_random_next(&random);
     }
-    if (file == NULL)
-        return failed(error, "open", path);
-    fields = fscanf(file, "%16" SCNx64 " %15s", &boot->member, word);
-    fclose(file);
+    boot->member = kt_member_make(bits, options->self);
+    boot->founded = false;
+    return write_member(boot, false, error);
+}
+
+static enum kt_code read_member(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
+{
+    struct kt_disk *files = boot->disks.files;
+    char text[SMALL_BYTES], word[16] = "";
+    struct kt_file *file;
+    int status = files->ops->open(files, "member", false, &file);
+    int64_t length;
+
+    if (status == -ENOENT)
+        return new_member(options, boot, error);
+    if (status < 0)
+        return failed(boot, error, status, "open", "member");
+    length = file->ops->read(file, 0, text, sizeof text - 1);
+    file->ops->close(file);
+    if (length < 0)
+        return failed(boot, error, (int)length, "read", "member");
+    text[length] = '\0';
+    status = sscanf(text, "%16" SCNx64 " %15s", &boot->member, word);
     boot->founded = strcmp(word, "member") == 0;
-    if (fields != 2 || (!boot->founded && strcmp(word, "fresh") != 0))
-        return kt_error_set(error, KT_CORRUPT, "%s does not say which member this is", path);
-    if (kt_member_node(boot->member) != self)
+    if (status != 2 || (!boot->founded && strcmp(word, "fresh") != 0))
+        return kt_error_set(error, KT_CORRUPT, "%s/member does not say which member this is", boot->folder);
+    if (kt_member_node(boot->member) != options->self)
         return kt_error_set(error, KT_BAD_REQUEST, "%s holds the data of node %llu, and this is node %llu",
-                            boot->folder, (unsigned long long)kt_member_node(boot->member), (unsigned long long)self);
+                            boot->folder, (unsigned long long)kt_member_node(boot->member),
+                            (unsigned long long)options->self);
     return KT_OK;
 }
 
 enum kt_code kt_boot_found(struct kt_boot *boot, struct kt_error *error)
 {
-    enum kt_code code = write_member(boot->folder, boot->member, true, error);
+    enum kt_code code = write_member(boot, true, error);
     if (code == KT_OK)
         boot->founded = true;
     return code;
@@ -118,88 +188,84 @@ enum kt_code kt_boot_found(struct kt_boot *boot, struct kt_error *error)
 
 /* ---- Setting aside ---- */
 
-enum kt_code kt_boot_condemn(const char *folder, struct kt_error *error)
+enum kt_code kt_boot_condemn(struct kt_boot *boot, struct kt_error *error)
 {
-    return write_file(folder, "aside", "", error);
+    return write_file(boot, "aside", "", error);
 }
 
-static enum kt_code remove_file(const char *folder, const char *name, struct kt_error *error)
+static enum kt_code set_one_aside(const struct kt_boot *boot, const char *name, struct kt_error *error)
 {
-    char path[PATH_BYTES];
+    char target[NAME_BYTES];
+    bool found;
+    enum kt_code code = exists(boot, name, &found, error);
 
-    path_of(path, folder, name);
-    if (unlink(path) != 0 && errno != ENOENT)
-        return failed(error, "remove", path);
-    return sync_path(folder, error);
-}
-
-static enum kt_code set_one_aside(const char *folder, const char *name, struct kt_error *error)
-{
-    char target[64];
-
-    if (!exists(folder, name))
-        return KT_OK;
+    if (code != KT_OK || !found)
+        return code;
     for (unsigned number = 1; number < ASIDE_NUMBER; number++) {
         snprintf(target, sizeof target, "%s.damaged-%u", name, number);
-        if (!exists(folder, target)) {
-            kt_warn("boot", "%s/%s is set aside as %s", folder, name, target);
-            return move(folder, name, target, error);
+        code = exists(boot, target, &found, error);
+        if (code != KT_OK)
+            return code;
+        if (!found) {
+            kt_warn("boot", "%s/%s is set aside as %s", boot->folder, name, target);
+            return move(boot, name, target, error);
         }
     }
-    return kt_error_set(error, KT_IO_FAILED, "there are too many damaged files in %s", folder);
+    return kt_error_set(error, KT_IO_FAILED, "there are too many damaged files in %s", boot->folder);
 }
 
 /* The mark stays until all is done, so that a crash in between leaves no old member without its log. */
-static enum kt_code set_aside(const char *folder, struct kt_error *error)
+static enum kt_code set_aside(const struct kt_boot *boot, struct kt_error *error)
 {
-    enum kt_code code = set_one_aside(folder, "log", error);
+    enum kt_code code = set_one_aside(boot, "log", error);
     if (code == KT_OK)
-        code = set_one_aside(folder, "state.mdb", error);
+        code = set_one_aside(boot, "state.mdb", error);
     if (code == KT_OK)
-        code = remove_file(folder, "state.mdb-lock", error);
+        code = remove_file(boot, "state.mdb-lock", error);
     if (code == KT_OK)
-        code = remove_file(folder, "incoming.mdb", error);
+        code = remove_file(boot, "incoming.mdb", error);
     if (code == KT_OK)
-        code = remove_file(folder, "member", error);
+        code = remove_file(boot, "member", error);
     if (code == KT_OK)
-        code = remove_file(folder, "aside", error);
+        code = remove_file(boot, "aside", error);
     return code;
 }
 
 /* ---- Adopting a state ---- */
 
-enum kt_code kt_boot_adopt(const char *folder, struct kt_error *error)
+enum kt_code kt_boot_adopt(struct kt_boot *boot, struct kt_error *error)
 {
-    char path[PATH_BYTES];
-    enum kt_code code;
+    struct kt_disk *files = boot->disks.files;
+    struct kt_file *file;
+    int status = files->ops->open(files, "incoming.part", false, &file);
 
-    path_of(path, folder, "incoming.part");
-    code = sync_path(path, error);
-    return code == KT_OK ? move(folder, "incoming.part", "incoming.mdb", error) : code;
+    if (status < 0)
+        return failed(boot, error, status, "open", "incoming.part");
+    status = file->ops->sync(file);
+    file->ops->close(file);
+    return status < 0 ? failed(boot, error, status, "sync", "incoming.part")
+                      : move(boot, "incoming.part", "incoming.mdb", error);
 }
 
 static enum kt_code open_log(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
-    struct kt_wal_options wal = {.segment_bytes = options->segment_bytes};
-    char path[PATH_BYTES];
+    struct kt_wal_options wal = {.segment_bytes = options->segment_bytes, .seed = options->seed};
     int number = 0;
-    enum kt_code code;
+    enum kt_code code = boot->disks.open_log(boot->disks.data, &boot->disk, &number);
 
-    path_of(path, options->folder, "log");
-    code = kt_disk_open(path, &boot->disk, &number);
     if (code != KT_OK)
-        return kt_error_errno(error, code, number, "cannot open the log folder %s", path);
+        return kt_error_errno(error, code, number, "cannot open the log folder %s/log", options->folder);
     wal.disk = boot->disk;
     return kt_wal_open(&wal, &boot->wal, &boot->found, error);
 }
 
-static enum kt_code open_state(const struct kt_boot_options *options, const char *name, struct kt_state **state,
-                               struct kt_error *error)
+static enum kt_code open_state(const struct kt_boot_options *options, const struct kt_boot *boot, const char *name,
+                               struct kt_state **state, struct kt_error *error)
 {
     struct kt_state_options with_path = options->state;
-    char path[PATH_BYTES];
+    char path[KT_BOOT_PATH_BYTES];
 
-    path_of(path, options->folder, name);
+    boot->disks.path(boot->disks.data, name, path);
     with_path.store.path = path;
     return kt_state_open(&with_path, state, error);
 }
@@ -210,13 +276,13 @@ static enum kt_code finish_adoption(const struct kt_boot_options *options, struc
 {
     struct kt_state_position position;
     struct kt_state *incoming;
-    enum kt_code code = open_state(options, "incoming.mdb", &incoming, error);
+    enum kt_code code = open_state(options, boot, "incoming.mdb", &incoming, error);
 
     if (code != KT_OK)
         return code;
     position = kt_state_applied(incoming);
     kt_state_close(incoming);
-    code = remove_file(options->folder, "incoming.mdb-lock", error);
+    code = remove_file(boot, "incoming.mdb-lock", error);
     if (code == KT_OK && (boot->found.first != position.index + 1 || boot->found.last != position.index ||
                           boot->found.base_term != position.term))
         code = kt_wal_reset(boot->wal, position.index, position.term);
@@ -230,8 +296,8 @@ static enum kt_code finish_adoption(const struct kt_boot_options *options, struc
     boot->found.last = position.index;
     boot->found.base_term = position.term;
     kt_info("boot", "the state of another node is adopted at entry %llu", (unsigned long long)position.index);
-    code = remove_file(options->folder, "state.mdb-lock", error);
-    return code == KT_OK ? move(options->folder, "incoming.mdb", "state.mdb", error) : code;
+    code = remove_file(boot, "state.mdb-lock", error);
+    return code == KT_OK ? move(boot, "incoming.mdb", "state.mdb", error) : code;
 }
 
 /* ---- Coming up ---- */
@@ -243,7 +309,7 @@ static void close_data(struct kt_boot *boot)
     if (boot->wal != NULL)
         kt_wal_close(boot->wal);
     if (boot->disk != NULL)
-        kt_disk_close(boot->disk);
+        boot->disks.close_log(boot->disks.data, boot->disk);
     boot->state = NULL;
     boot->wal = NULL;
     boot->disk = NULL;
@@ -252,7 +318,9 @@ static void close_data(struct kt_boot *boot)
 void kt_boot_close(struct kt_boot *boot)
 {
     close_data(boot);
+    kt_disk_close(boot->own_files);
     kt_free(boot->folder);
+    boot->own_files = NULL;
     boot->folder = NULL;
 }
 
@@ -277,37 +345,45 @@ static enum kt_code agree(const struct kt_boot *boot, struct kt_error *error)
 
 static enum kt_code open_data(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
-    enum kt_code code = read_member(boot, options->self, error);
+    bool incoming = false;
+    enum kt_code code = read_member(options, boot, error);
 
     if (code == KT_OK)
         code = open_log(options, boot, error);
-    if (code == KT_OK && exists(options->folder, "incoming.mdb"))
+    /* The founding entry is there, the mark of a founding was still to come. */
+    if (code == KT_OK && !boot->founded && boot->found.last > 0)
+        code = kt_boot_found(boot, error);
+    if (code == KT_OK)
+        code = exists(boot, "incoming.mdb", &incoming, error);
+    if (code == KT_OK && incoming)
         code = finish_adoption(options, boot, error);
     if (code == KT_OK)
-        code = open_state(options, "state.mdb", &boot->state, error);
+        code = open_state(options, boot, "state.mdb", &boot->state, error);
     return code == KT_OK ? agree(boot, error) : code;
 }
 
 enum kt_code kt_boot(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
-    enum kt_code code = KT_OK;
+    bool condemned = false;
+    enum kt_code code;
 
     memset(boot, 0, sizeof *boot);
     boot->folder = kt_text_dup(options->folder);
-    if (mkdir(options->folder, 0700) != 0 && errno != EEXIST)
-        code = failed(error, "create", options->folder);
+    code = open_disks(options, boot, error);
     if (code == KT_OK)
-        code = remove_file(options->folder, "incoming.part", error);
-    if (code == KT_OK && exists(options->folder, "aside"))
-        code = set_aside(options->folder, error);
+        code = remove_file(boot, "incoming.part", error);
+    if (code == KT_OK)
+        code = exists(boot, "aside", &condemned, error);
+    if (code == KT_OK && condemned)
+        code = set_aside(boot, error);
     if (code == KT_OK)
         code = open_data(options, boot, error);
     if (code == KT_CORRUPT && !options->alone) {
         kt_fail("boot", "%s", error->text);
         close_data(boot);
-        code = kt_boot_condemn(options->folder, error);
+        code = kt_boot_condemn(boot, error);
         if (code == KT_OK)
-            code = set_aside(options->folder, error);
+            code = set_aside(boot, error);
         if (code == KT_OK)
             code = open_data(options, boot, error);
     }

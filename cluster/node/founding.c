@@ -175,29 +175,35 @@ void kt_founding_missing(const struct kt_founding *founding, struct kt_buf *out)
                           (unsigned long long)founding->options.members[i].id, founding->options.members[i].address);
 }
 
-void kt_founding_entry(const struct kt_founding *founding, struct kt_entry *entry)
+/* The log is empty; the entry and its term are durable on return. */
+static enum kt_code write_entry(const struct kt_founding *founding, struct kt_boot *boot, struct kt_error *error)
 {
     struct kt_chunk *chunk = kt_chunk_create(founding->entry.len);
-
-    KT_CHECK(founding->outcome == KT_FOUNDING_FOUNDED);
-    memcpy(chunk->data, founding->entry.data, founding->entry.len);
-    *entry = (struct kt_entry){
+    struct kt_entry entry = {
         .index = 1, .term = 1, .type = KT_ENTRY_CHANGE, .data = kt_slice(chunk->data, chunk->len), .chunk = chunk};
-}
+    enum kt_code code;
 
-enum kt_code kt_founding_write(struct kt_wal *wal, const struct kt_entry *entry, struct kt_wal_found *found,
-                               struct kt_error *error)
-{
-    enum kt_code code = kt_wal_vote(wal, 1, 0);
-
+    memcpy(chunk->data, founding->entry.data, founding->entry.len);
+    code = kt_wal_vote(boot->wal, 1, 0);
     if (code == KT_OK)
-        code = kt_wal_append(wal, entry, 1);
+        code = kt_wal_append(boot->wal, &entry, 1);
     if (code == KT_OK)
-        code = kt_wal_sync(wal);
+        code = kt_wal_sync(boot->wal);
+    kt_chunk_drop(chunk);
     if (code != KT_OK)
         return kt_error_set(error, code, "cannot write the founding entry: %s", kt_code_text(code));
-    found->term = 1;
-    found->vote = 0;
-    found->first = found->last = 1;
+    boot->found.term = 1;
+    boot->found.vote = 0;
+    boot->found.first = boot->found.last = 1;
     return KT_OK;
+}
+
+enum kt_code kt_founding_settle(const struct kt_founding *founding, struct kt_boot *boot, struct kt_error *error)
+{
+    enum kt_code code = KT_OK;
+
+    KT_CHECK(founding->outcome != KT_FOUNDING_WAITS);
+    if (founding->outcome == KT_FOUNDING_FOUNDED)
+        code = write_entry(founding, boot, error);
+    return code == KT_OK ? kt_boot_found(boot, error) : code;
 }

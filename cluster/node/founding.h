@@ -14,6 +14,7 @@
 #ifndef KT_CLUSTER_NODE_FOUNDING_H
 #define KT_CLUSTER_NODE_FOUNDING_H
 
+#include "cluster/node/boot.h"
 #include "cluster/node/replica.h"
 
 struct kt_founding;
@@ -40,11 +41,12 @@ void kt_founding_tick(struct kt_founding *founding);
 enum kt_founding_outcome kt_founding_outcome(const struct kt_founding *founding);
 /* What waits: "node 2, node 3", for the log. */
 void kt_founding_missing(const struct kt_founding *founding, struct kt_buf *out);
-/* KT_FOUNDING_FOUNDED: the first entry; its chunk reference is the caller's. */
-void kt_founding_entry(const struct kt_founding *founding, struct kt_entry *entry);
-
-/* Makes an empty log one that begins with the entry: it and its term are durable on return. */
-KT_MUST_USE enum kt_code kt_founding_write(struct kt_wal *wal, const struct kt_entry *entry, struct kt_wal_found *found,
-                                           struct kt_error *error);
+/*
+ * The outcome made durable: the first entry in the empty log of a founding member, then the mark that the member
+ * belongs to a cluster. In this order, so that members whose power fails in between are the ones that the entry names.
+ * A crash anywhere leaves a folder that finds out again.
+ */
+KT_MUST_USE enum kt_code kt_founding_settle(const struct kt_founding *founding, struct kt_boot *boot,
+                                            struct kt_error *error);
 
 #endif

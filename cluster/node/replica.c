@@ -521,6 +521,29 @@ static int receive_entries(struct kt_replica *replica, struct raft_message *mess
     return rv;
 }
 
+static void take_turn(struct kt_replica *replica, struct member *from, struct raft_message *message)
+{
+    struct raft_event event = {.type = RAFT_RECEIVE};
+
+    replica->turn.from = NULL;
+    message->server_address = from->address;
+    event.receive.message = message;
+    fail_step(replica, "taking over", replica_step(replica, &event));
+}
+
+/* Entries became durable: the turn that waited for them may have come. */
+static void take_waiting_turn(struct kt_replica *replica)
+{
+    struct turn *turn = &replica->turn;
+
+    if (turn->from == NULL)
+        return;
+    if (replica->now >= turn->until_ms || turn->message.timeout_now.term != replica->raft.current_term)
+        turn->from = NULL;
+    else if (replica->raft.last_stored >= turn->message.timeout_now.last_log_index)
+        take_turn(replica, turn->from, &turn->message);
+}
+
 static void receive_raft(struct kt_replica *replica, struct member *member, struct kt_reader *reader)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -540,6 +563,13 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
         return;
     }
     message.server_id = ends.from;
+    if (message.type == RAFT_TIMEOUT_NOW) {
+        if (replica->raft.last_stored >= message.timeout_now.last_log_index)
+            take_turn(replica, member, &message);
+        else
+            replica->turn = (struct turn){member, message, replica->now + replica->election_ms};
+        return;
+    }
     message.server_address = member->address;
     if (message.type == RAFT_REQUEST_VOTE)
         message.request_vote.candidate_id = ends.from;
@@ -671,6 +701,8 @@ void kt_replica_persisted(struct kt_replica *replica, struct kt_log_write *write
     if (last > replica->raft.last_stored) {
         event.persisted_entries.index = last;
         fail_step(replica, "entries are durable", replica_step(replica, &event));
+        if (!replica->dead)
+            take_waiting_turn(replica);
     }
 }
 

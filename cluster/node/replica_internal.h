@@ -141,6 +141,16 @@ struct round {
     size_t asker_count;
 };
 
+/*
+ * The leader's word that this node shall lead next (TimeoutNow), come before the entries it stands behind were durable
+ * here: the core would ignore it, and the leader would wait a whole election timeout for nothing.
+ */
+struct turn {
+    struct member *from; /* NULL: none */
+    struct raft_message message;
+    kt_time_ms until_ms; /* later the leader has given up */
+};
+
 struct kt_replica {
     struct raft raft;
     struct kt_replica_host host;
@@ -161,6 +171,7 @@ struct kt_replica {
     bool full;           /* the disk below the log is: nothing new is taken, leadership goes elsewhere */
     bool barrier_needed; /* leader without an entry of its own term yet */
     uint64_t elections;
+    struct turn turn;
 
     /* Log. */
     struct window window;

@@ -183,7 +183,7 @@ static void transferred(void *data, enum kt_code code, uint64_t bytes)
         return;
     }
     kt_info("replica", "the state is here bytes=%llu: this node starts again from it", (unsigned long long)bytes);
-    if (kt_boot_adopt(cluster->boot->folder, &error) != KT_OK)
+    if (kt_boot_adopt(cluster->boot, &error) != KT_OK)
         kt_fatal("replica", "%s", error.text);
     cluster->options.ended(cluster->options.data, KT_ENDED_ADOPTS);
 }
@@ -211,7 +211,7 @@ static void host_end(void *data, enum kt_end why, const char *text)
     struct kt_error error = {0};
 
     kt_fail("replica", "%s", text);
-    if (why == KT_END_DIVERGED && kt_boot_condemn(cluster->boot->folder, &error) != KT_OK)
+    if (why == KT_END_DIVERGED && kt_boot_condemn(cluster->boot, &error) != KT_OK)
         kt_fatal("replica", "%s", error.text);
     cluster->options.ended(cluster->options.data, why == KT_END_DIVERGED ? KT_ENDED_DIVERGED : KT_ENDED_REPLACED);
 }

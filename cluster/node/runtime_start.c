@@ -148,19 +148,6 @@ static void tell_missing(struct kt_cluster *cluster, kt_time_ms now)
     kt_buf_release(&text);
 }
 
-static enum kt_code write_founding(struct kt_cluster *cluster, struct kt_error *error)
-{
-    struct kt_entry entry;
-    enum kt_code code = kt_boot_found(cluster->boot, error);
-
-    if (code != KT_OK || kt_founding_outcome(cluster->founding) != KT_FOUNDING_FOUNDED)
-        return code;
-    kt_founding_entry(cluster->founding, &entry);
-    code = kt_founding_write(cluster->boot->wal, &entry, &cluster->boot->found, error);
-    kt_chunk_drop(entry.chunk);
-    return code;
-}
-
 void runtime_found_step(struct kt_cluster *cluster, kt_time_ms now)
 {
     struct kt_error error = {0};
@@ -177,7 +164,8 @@ void runtime_found_step(struct kt_cluster *cluster, kt_time_ms now)
     kt_info("founding", kt_founding_outcome(cluster->founding) == KT_FOUNDING_FOUNDED
                             ? "a founding member of the cluster"
                             : "there is a cluster already: this node joins it as a new member");
-    if (write_founding(cluster, &error) != KT_OK || create_replica(cluster, &error) != KT_OK)
+    if (kt_founding_settle(cluster->founding, cluster->boot, &error) != KT_OK ||
+        create_replica(cluster, &error) != KT_OK)
         kt_fatal("founding", "%s", error.text);
     kt_founding_free(cluster->founding);
     cluster->founding = NULL;

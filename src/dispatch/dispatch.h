@@ -25,8 +25,8 @@ struct kt_dispatch;
  * What a lane may do while its owner has answers that have not left (kt_lane_hold).
  *
  *   OPEN    as the order allows
- *   OLDEST  only the request that every other one's answer waits behind: the owner has answers, but none it can send yet
- *   HELD    nothing begins and no read looks: the owner's client does not take what it was sent
+ *   OLDEST  only the request that every other one's answer waits behind: the owner has answers, but none it can send
+ * yet HELD    nothing begins and no read looks: the owner's client does not take what it was sent
  */
 enum kt_hold { KT_HOLD_OPEN, KT_HOLD_OLDEST, KT_HOLD_HELD };
 
@@ -43,12 +43,31 @@ struct kt_lane {
 
 void kt_lane_init(struct kt_lane *lane);
 /*
- * Tells the lane how far it may go. HELD at any time; OPEN and OLDEST also begin what may begin now, so they are not for
- * use inside a done. OLDEST lasts until a request of the lane is done, then it is HELD.
+ * Tells the lane how far it may go. HELD at any time; OPEN and OLDEST also begin what may begin now, so they are not
+ * for use inside a done. OLDEST lasts until a request of the lane is done, then it is HELD.
  */
 void kt_lane_hold(struct kt_lane *lane, enum kt_hold hold);
 
 enum kt_level { KT_LINEARIZABLE, KT_STALE_READ };
+
+/*
+ * Work for the pool. The replica needs a free thread of it too (it reads the log there), so each class of client work
+ * has a number of threads that it can take at once; the rest waits, in order. libuv's pool has four threads.
+ */
+enum kt_pool_class {
+    KT_POOL_SCAN,  /* queries that look at many entries: two at once */
+    KT_POOL_LOGIN, /* password verification, which is slow on purpose: one at once */
+    KT_POOL_CLASSES
+};
+
+struct kt_pool_work {
+    uv_work_t work;
+    struct kt_list link;
+    struct kt_dispatch *dispatch;
+    enum kt_pool_class class;
+    void (*run)(struct kt_pool_work *work);  /* pool */
+    void (*done)(struct kt_pool_work *work); /* io thread; the work is its owner's again */
+};
 
 /* One request. The caller fills the first part; done runs exactly once, on the io thread. */
 struct kt_request {
@@ -73,7 +92,7 @@ struct kt_request {
     size_t bytes; /* counted against bytes_max */
     struct kt_proposal proposal;
     struct kt_read read;
-    uv_work_t work;
+    struct kt_pool_work work;
 };
 
 struct kt_dispatch_options {
@@ -93,6 +112,7 @@ KT_MUST_USE enum kt_code kt_dispatch_open(const struct kt_dispatch_options *opti
  * any more: it may be closed, and answers what it still has.
  */
 void kt_dispatch_drain(struct kt_dispatch *dispatch);
+/* Requests, and logins that are being verified. */
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch);
 /* Nothing may be in flight. The memory is freed when the loop runs the close callback of its handle. */
 void kt_dispatch_close(struct kt_dispatch *dispatch);
@@ -103,7 +123,14 @@ void kt_request_free(struct kt_request *request);
 /* The request's done may run before this returns: the caller does not touch the request afterwards. */
 void kt_dispatch_submit(struct kt_dispatch *dispatch, struct kt_request *request);
 
-/* The node that leads as far as this node knows, 0 if it knows none; leads: it is this node and it serves. May be NULL. */
+/*
+ * Runs work on the pool; its run and done are set. As many may wait as there are requests and connections, which have
+ * ceilings. The dispatcher may not be closed before its done ran.
+ */
+void kt_dispatch_work(struct kt_dispatch *dispatch, enum kt_pool_class class, struct kt_pool_work *work);
+
+/* The node that leads as far as this node knows, 0 if it knows none; leads: it is this node and it serves. May be NULL.
+ */
 kt_node_id kt_dispatch_leader(struct kt_dispatch *dispatch, bool *leads);
 /* When it was opened, on kt_clock_ms. */
 kt_time_ms kt_dispatch_started_ms(const struct kt_dispatch *dispatch);

@@ -2,8 +2,8 @@
  * The order within one connection: writes may overlap writes and reads may overlap reads, but neither begins before the
  * other kind that came earlier has its results. Nothing overtakes a request that waits.
  *
- * A hold (kt_lane_hold) keeps reads from producing answers that a client does not take: without it a connection that asks
- * for a thousand large values and reads none would make the node hold them all.
+ * A hold (kt_lane_hold) keeps reads from producing answers that a client does not take: without it a connection that
+ * asks for a thousand large values and reads none would make the node hold them all.
  */
 #include "dispatch/dispatch_internal.h"
 

@@ -2,7 +2,8 @@
  * What one admitted request does once its turn has come.
  *
  *   write:  prepare (io) -> kt_cluster_propose -> done (replica) -> mailbox -> finish (io)
- *   read:   [kt_cluster_read -> done (replica) -> mailbox] -> lane's leave -> query (io, or pool if it scans) -> finish (io)
+ *   read:   [kt_cluster_read -> done (replica) -> mailbox] -> lane's leave -> query (io, or pool if it scans) -> finish
+ * (io)
  */
 #include "dispatch/dispatch_internal.h"
 
@@ -78,7 +79,8 @@ static void query(struct kt_request *request)
     if (code != KT_OK) {
         kt_reply_fail(&request->reply, code, "the state's position cannot be read");
     } else {
-        /* Expiry is judged by this node's wall clock or the newest stamped time, so that what a write saw as expired stays so. */
+        /* Expiry is judged by this node's wall clock or the newest stamped time, so that what a write saw as expired
+         * stays so. */
         call.now_ms = KT_MAX(kt_clock_wall_ms(), position.time_ms);
         call.index = position.index;
         code = request->command->query(&call, request->params, &request->reply);
@@ -92,25 +94,22 @@ static void query(struct kt_request *request)
 }
 
 /* Pool. */
-static void scan(uv_work_t *work)
+static void scan(struct kt_pool_work *work)
 {
     query(KT_CONTAINER(work, struct kt_request, work));
 }
 
-static void scanned(uv_work_t *work, int status)
+static void scanned(struct kt_pool_work *work)
 {
-    struct kt_request *request = KT_CONTAINER(work, struct kt_request, work);
-
-    if (status != 0)
-        kt_reply_fail(&request->reply, KT_SHUTTING_DOWN, "the scan was cancelled");
-    dispatch_finish(request);
+    dispatch_finish(KT_CONTAINER(work, struct kt_request, work));
 }
 
 void road_look(struct kt_request *request)
 {
     if (request->command->scans) {
-        int rc = uv_queue_work(request->dispatch->options.loop, &request->work, scan, scanned);
-        KT_CHECK(rc == 0);
+        request->work.run = scan;
+        request->work.done = scanned;
+        kt_dispatch_work(request->dispatch, KT_POOL_SCAN, &request->work);
         return;
     }
     query(request);

@@ -14,6 +14,8 @@
 #define POSITION_BYTES 32
 /* A configuration names at most a few dozen members. */
 #define MEMBERS_BYTES_MAX (64u << 10)
+/* Memory of a reply that nobody waits for; larger ones are rare. */
+#define UNWANTED_KEPT (256u << 10)
 
 struct kt_state {
     struct kt_store *store;
@@ -27,9 +29,9 @@ struct kt_state {
     struct kt_state_position position; /* with what txn holds */
     struct kt_state_position committed;
     kt_index members_index;
-    struct kt_buf members, founding;   /* as the meta keyspace holds them */
-    struct kt_reply unwanted; /* the reply when nobody waits */
-    void *body;               /* a decoded operation; large enough for any kind */
+    struct kt_buf members, founding; /* as the meta keyspace holds them */
+    struct kt_reply unwanted;        /* the reply when nobody waits */
+    void *body;                      /* a decoded operation; large enough for any kind */
 
     _Atomic kt_index visible;
     atomic_size_t tick_next;
@@ -240,8 +242,8 @@ struct kt_state_position kt_state_applied(const struct kt_state *state)
 }
 
 /*
- * Runs the engine. A result is KT_OK or of the client's class; everything else means that this node cannot tell what the
- * others will see, and stops it.
+ * Runs the engine. A result is KT_OK or of the client's class; everything else means that this node cannot tell what
+ * the others will see, and stops it.
  */
 static enum kt_code run(struct kt_state *state, const struct kt_op_kind *kind, size_t engine,
                         const struct kt_apply *apply, struct kt_reply *reply, struct kt_error *error)
@@ -332,8 +334,11 @@ enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term
 {
     enum kt_code code;
 
-    if (!reply)
+    if (!reply) {
         reply = &state->unwanted;
+        if (reply->body.cap > UNWANTED_KEPT)
+            kt_reply_release(reply);
+    }
     kt_reply_clear(reply);
     reply->offset = index;
     code = begin_entry(state, index, term, error);
@@ -350,8 +355,8 @@ enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term
     return KT_OK;
 }
 
-enum kt_code kt_state_apply_members(struct kt_state *state, kt_index index, kt_term term,
-                                    struct kt_slice configuration, struct kt_error *error)
+enum kt_code kt_state_apply_members(struct kt_state *state, kt_index index, kt_term term, struct kt_slice configuration,
+                                    struct kt_error *error)
 {
     enum kt_code code = begin_entry(state, index, term, error);
 
@@ -370,8 +375,7 @@ enum kt_code kt_state_apply_members(struct kt_state *state, kt_index index, kt_t
         code = kt_txn_put(state->txn, state->meta, kt_slice_text("members"), kt_buf_slice(&state->members));
     if (code) {
         roll_back(state);
-        return kt_error_set(error, code, "cannot keep the members at index %" PRIu64 ": %s", index,
-                            kt_code_text(code));
+        return kt_error_set(error, code, "cannot keep the members at index %" PRIu64 ": %s", index, kt_code_text(code));
     }
     state->members_index = index;
     end_entry(state, index, term);

@@ -1,4 +1,5 @@
-/* The inside of the gateway: gateway.c owns listeners and the loop's handles, conn.c connections, output.c what leaves. */
+/* The inside of the gateway: gateway.c owns listeners and the loop's handles, conn.c connections, output.c what leaves.
+ */
 #ifndef KT_GATEWAY_GATEWAY_INTERNAL_H
 #define KT_GATEWAY_GATEWAY_INTERNAL_H
 
@@ -26,10 +27,12 @@ struct kt_gateway {
     uv_prepare_t prepare; /* both step the dirty connections: before the loop sleeps, and after it was woken */
     uv_check_t check;
     uv_timer_t tick;
-    unsigned handles;   /* not closed yet, connections' included */
-    unsigned conns;     /* whose memory is not freed yet */
-    uint64_t out_bytes; /* of all connections */
+    unsigned handles;     /* not closed yet, connections' included */
+    unsigned conns;       /* whose memory is not freed yet */
+    uint64_t out_bytes;   /* of all connections */
+    kt_time_ms warned_ms; /* when a failed accept was last told; 0: never */
     bool draining, closing;
+    unsigned drain_turns; /* left, of KT_DRAIN_TURNS */
     void (*drained)(void *data);
     void *drained_data;
     void (*closed)(void *data);
@@ -84,7 +87,8 @@ struct kt_answer {
 struct kt_conn *conn_create(struct kt_dispatch *dispatch, const struct kt_protocol *protocol, const void *settings);
 /* Begins to serve a connection whose socket is accepted. */
 void conn_start(struct kt_conn *conn);
-/* Hands what has arrived to the protocol, as far as the ceilings allow. bytes: newly arrived, behind what was left over. */
+/* Hands what has arrived to the protocol, as far as the ceilings allow. bytes: newly arrived, behind what was left
+ * over. */
 void conn_take(struct kt_conn *conn, struct kt_slice bytes);
 /* Something happened to the connection: it will be stepped before the loop sleeps. */
 void conn_touch(struct kt_conn *conn);
@@ -112,6 +116,8 @@ void output_drop(struct kt_conn *conn);
 
 /* gateway.c */
 
+/* Nothing more is taken from any client. */
+bool gateway_drains(const struct kt_gateway *gateway);
 void gateway_handle_closed(struct kt_gateway *gateway);
 void gateway_conn_freed(struct kt_gateway *gateway);
 

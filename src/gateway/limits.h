@@ -3,15 +3,15 @@
 #define KT_GATEWAY_LIMITS_H
 
 /*
- * Answers of one connection that are under way or not sent; past it the connection is not read. A client that pipelines a
- * thousand requests is served at full width, and what one connection can queue in the node stays small.
+ * Answers of one connection that are under way or not sent; past it the connection is not read. A client that pipelines
+ * a thousand requests is served at full width, and what one connection can queue in the node stays small.
  */
 #define KT_CONN_ANSWERS_MAX 1024
 
 /*
  * Bytes of answers that wait for a client to read them. Past it the connection is not read and its reads do not look
- * (kt_lane_hold), so that it holds this much and one more answer at most. More than a socket buffer takes at once, so that
- * an ordinary client never meets it.
+ * (kt_lane_hold), so that it holds this much and one more answer at most. More than a socket buffer takes at once, so
+ * that an ordinary client never meets it.
  */
 #define KT_CONN_OUT_BYTES_MAX (1u << 20)
 
@@ -28,12 +28,21 @@
 /* Connections that the kernel may hold for us before we accept them. */
 #define KT_LISTEN_BACKLOG 1024
 
+/*
+ * Turns of the loop that a draining gateway still accepts and reads in: what clients had sent when it began is in the
+ * kernel, and would be lost. The turn that it begins in, and a whole one.
+ */
+#define KT_DRAIN_TURNS 2
+
+/* A failed accept is told this often. */
+#define KT_WARN_EVERY_MS 10000
+
 /* How often idle, stalled and lingering connections are looked for. */
 #define KT_TICK_MS 500
 
 /*
- * After its last answer a connection is shut down in our direction and read until the client closes too, so that a reset
- * (the kernel's answer to unread bytes) cannot overtake the answer. For so long at most:
+ * After its last answer a connection is shut down in our direction and read until the client closes too, so that a
+ * reset (the kernel's answer to unread bytes) cannot overtake the answer. For so long at most:
  */
 #define KT_LINGER_MS 2000
 

@@ -110,7 +110,8 @@ void kt_answer_ready(struct kt_answer *answer)
     }
     answer->ready = true;
     if (kt_buf_code(&answer->buf) != KT_OK) {
-        /* The protocol answers what does not fit with an error; a half-written message would desynchronise the client. */
+        /* The protocol answers what does not fit with an error; a half-written message would desynchronise the client.
+         */
         kt_warn("gateway", "%s: an answer failed: %s; closing its client", conn->protocol->name,
                 kt_code_text(kt_buf_code(&answer->buf)));
         kt_buf_clear(&answer->buf);

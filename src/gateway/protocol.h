@@ -1,6 +1,6 @@
 /*
- * A protocol plugs into the gateway: functions from bytes to requests and from replies to bytes. The gateway owns sockets,
- * buffers, order, back-pressure, limits and closing; a protocol never sees a socket. io thread.
+ * A protocol plugs into the gateway: functions from bytes to requests and from replies to bytes. The gateway owns
+ * sockets, buffers, order, back-pressure, limits and closing; a protocol never sees a socket. io thread.
  *
  * For each connection the gateway calls take with everything that has arrived and not been consumed. take consumes at
  * most one message: it sets *used and either answers at once (kt_answer_now), or starts a request whose done calls
@@ -26,7 +26,8 @@ struct kt_protocol {
     /* settings: what kt_gateway_listen was given for it. */
     void (*open)(struct kt_conn *conn, const void *settings);
     void (*close)(struct kt_conn *conn);
-    /* KT_OK (used > 0), KT_MORE, or any other code: the connection is closed after what was answered so far was sent. */
+    /* KT_OK (used > 0), KT_MORE, or any other code: the connection is closed after what was answered so far was sent.
+     */
     enum kt_code (*take)(struct kt_conn *conn, struct kt_slice in, size_t *used);
 };
 

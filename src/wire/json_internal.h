@@ -6,6 +6,8 @@
 
 /* The longest text of a number that json_*_write makes, with room: "-1.2345678901234567e-308" has 24 characters. */
 #define JSON_NUMBER_BYTES 32
+/* The digits of 2^64 - 1. */
+#define JSON_U64_BYTES 20
 
 /* How many bytes from at are printable ASCII that a JSON string holds as it is: neither quote nor backslash. */
 static inline size_t json_plain_run(const char *at, const char *end)
@@ -60,7 +62,7 @@ struct json_number {
 /* Reads a number of RFC 8259 section 6 from the start of the text; its length, or 0 if there is none. */
 size_t json_number_read(const char *at, const char *end, struct json_number *out);
 /* The decimal digits of an integer; returns the length, no NUL. */
-size_t json_u64_write(uint64_t value, char out[JSON_NUMBER_BYTES]);
+size_t json_u64_write(uint64_t value, char out[JSON_U64_BYTES]);
 /* The shortest text that reads back as this finite double, with '.' or an exponent; returns the length, no NUL. */
 size_t json_double_write(double value, char out[JSON_NUMBER_BYTES]);
 

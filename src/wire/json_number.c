@@ -150,9 +150,9 @@ size_t json_number_read(const char *at, const char *end, struct json_number *out
     return (size_t)(at - from);
 }
 
-size_t json_u64_write(uint64_t value, char out[JSON_NUMBER_BYTES])
+size_t json_u64_write(uint64_t value, char out[JSON_U64_BYTES])
 {
-    char reversed[20];
+    char reversed[JSON_U64_BYTES];
     size_t len = 0;
     do {
         reversed[len++] = (char)('0' + value % 10);

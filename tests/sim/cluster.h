@@ -42,6 +42,7 @@ struct sim_cluster {
     struct sim_clients clients;
     struct sim_faults faults;
     struct sim_counts counts;
+    bool calm; /* the faults are long over: nothing may fail any more */
 };
 
 /* Runs one seed from start to end. True if every check held; else the world of the cluster has the failure. */

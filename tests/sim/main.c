@@ -1,9 +1,9 @@
 /*
  * sim --seed N | --seeds A..B  [--nodes 3|5] [--ms N] [--trace] [--plant NAME [--found-within N]] [--repeat]
  *
- * Runs clusters, one per seed. Exit code 1 and the command that repeats it when a seed fails. With --plant a fault of the
- * simulator's own is built in, and the run is good if one of the seeds finds it. --repeat runs each seed twice and compares
- * the traces. KONTIKI_SIM_SEED_TIME prints how long each seed took.
+ * Runs clusters, one per seed. Exit code 1 and the command that repeats it when a seed fails. With --plant a fault of
+ * the simulator's own is built in, and the run is good if one of the seeds finds it. --repeat runs each seed twice and
+ * compares the traces. KONTIKI_SIM_SEED_TIME prints how long each seed took.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,11 +1,11 @@
 /*
- * A disk in memory that forgets what was not synced (cluster/log/disk.h). Every choice comes from the seed: the same calls
- * on the same seed give the same disk, bit for bit.
+ * A disk in memory that forgets what was not synced (cluster/log/disk.h). Every choice comes from the seed: the same
+ * calls on the same seed give the same disk, bit for bit.
  *
- * What a crash does to a file: each block of 512 bytes keeps a prefix of the writes to it since the last sync, chosen per
- * block (a write that crosses blocks is torn); now and then a block ends inside a write. Bytes that were synced and not
- * written since are safe. What it does to names: those of the last folder sync are there; of the changes since, a subset
- * is made, each whole or not at all.
+ * What a crash does to a file: each block of 512 bytes keeps a prefix of the writes to it since the last sync, chosen
+ * per block (a write that crosses blocks is torn); now and then a block ends inside a write. Bytes that were synced and
+ * not written since are safe. What it does to names: those of the last folder sync are there; of the changes since, a
+ * subset is made, each whole or not at all.
  *
  * Calls take a lock, so that threads may use one disk; the order of their calls is then no longer the seed's.
  */
@@ -34,7 +34,10 @@ void kt_memory_disk_kill(struct kt_memory_disk *memory);
 void kt_memory_disk_fail_sync(struct kt_memory_disk *memory, unsigned n);
 /* The n-th write from now fails with EIO; a prefix of it is written. 0: none. */
 void kt_memory_disk_fail_write(struct kt_memory_disk *memory, unsigned n);
-/* From the n-th call on that changes anything (create, write, sync, allocate, rename, remove), every call fails with EIO. 0: never. */
+/*
+ * From the n-th call on that changes anything (create, write, sync, allocate, rename, remove), all such calls fail with
+ * EIO. 0: never.
+ */
 void kt_memory_disk_stop_at(struct kt_memory_disk *memory, uint64_t n);
 /* Such calls so far. */
 uint64_t kt_memory_disk_changes(const struct kt_memory_disk *memory);

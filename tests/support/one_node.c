@@ -43,7 +43,7 @@ void one_node_open(struct one_node *node, const struct kt_auth_options *auth, un
         .self = 1,
         .alone = true,
         .segment_bytes = 1u << 20,
-        .state = {.store = {.bytes_max = 256u << 20, .volatile_data = true}},
+        .state = {.store = {.bytes_max = 256u << 20, .volatile_data = true}, .engines = {.instance_recreate = true}},
     };
     if (kt_boot(&boot, &node->boot, &error) != KT_OK)
         fail_msg("boot: %s", error.text);

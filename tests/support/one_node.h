@@ -1,6 +1,6 @@
 /*
- * A whole node without its listeners: state, a cluster of one with its threads, identities and a dispatcher on a loop that
- * the test turns itself. For tests of dispatch and of protocols. Everything here ends the test on failure.
+ * A whole node without its listeners: state, a cluster of one with its threads, identities and a dispatcher on a loop
+ * that the test turns itself. For tests of dispatch and of protocols. Everything here ends the test on failure.
  */
 #ifndef KT_TESTS_SUPPORT_ONE_NODE_H
 #define KT_TESTS_SUPPORT_ONE_NODE_H

@@ -1,4 +1,5 @@
-/* Bytes of the RCP protocol: the published vectors, and every way in which a frame, a line or an envelope can be wrong. */
+/* Bytes of the RCP protocol: the published vectors, and every way in which a frame, a line or an envelope can be wrong.
+ */
 #include "gateway/proto_rcp/rcp_internal.h"
 
 #include <setjmp.h>

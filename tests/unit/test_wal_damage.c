@@ -1,6 +1,6 @@
 /*
- * Damage at rest. Whatever byte goes bad: either the log refuses to open, says where, and leaves the disk as it is, or it
- * opens with everything that was acknowledged.
+ * Damage at rest. Whatever byte goes bad: either the log refuses to open, says where, and leaves the disk as it is, or
+ * it opens with everything that was acknowledged.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,8 +11,8 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
-#include "base/hash.h"
 #include "base/log.h"
+#include "cluster/log/look.h"
 #include "cluster/log/wal_internal.h"
 #include "support/memory_disk.h"
 #include "support/wal_model.h"
@@ -93,12 +93,45 @@ static void assert_untouched(struct kt_memory_disk *before, struct kt_memory_dis
     assert_null(kt_memory_disk_name(after, i));
 }
 
+/* Looking says what opening will say, in the same words, and changes nothing. What is before the damage can be read. */
+static void check_look(struct fixture *f, struct kt_memory_disk *damaged, enum kt_code opened)
+{
+    struct kt_wal_look look;
+    struct kt_error error = {.text = ""};
+    struct kt_wal *wal;
+    enum kt_code code = kt_wal_look(kt_memory_disk_disk(damaged), &wal, &look, &error);
+
+    if (code != opened)
+        fail_msg("looking says %s, opening %s", kt_code_text(code), kt_code_text(opened));
+    assert_non_null(wal);
+    if (code != KT_OK)
+        assert_true(strcmp(f->error.text, look.vote.text) == 0 || strcmp(f->error.text, look.records.text) == 0);
+    if (code == KT_OK) {
+        assert_int_equal(look.found.last, f->found.last);
+        assert_int_equal(look.found.torn_bytes, f->found.torn_bytes);
+        assert_int_equal(look.segments_left, 0);
+        assert_int_equal(look.segments, wal->segment_count);
+    }
+    for (kt_index index = look.found.first; index <= look.found.last; index++) {
+        struct kt_entry entry;
+        size_t count;
+        uint64_t serial, offset;
+
+        assert_int_equal(kt_wal_read(wal, index, index, 1, &entry, 1, &count), KT_OK);
+        assert_true(kt_wal_look_place(wal, index, &serial, &offset));
+        assert_true(serial >= 1 && serial <= 3 && offset >= WAL_HEADER_BYTES);
+        kt_chunk_drop(entry.chunk);
+    }
+    kt_wal_close(wal);
+}
+
 /* Opens a damaged copy: refused and untouched, or complete. Takes the copy; true: it was refused. */
 static bool check_damaged(struct fixture *f, struct kt_memory_disk *damaged, kt_index acknowledged, const char *what)
 {
     struct kt_memory_disk *before = kt_memory_disk_copy(damaged, 1);
     enum kt_code code = open_on(f, damaged);
 
+    check_look(f, before, code);
     if (code == KT_OK) {
         if (f->found.term != 3 || f->found.vote != 2 || f->found.last < acknowledged || f->found.first != 1)
             fail_msg("%s: opened with vote %llu/%llu and entries %llu..%llu", what, (unsigned long long)f->found.term,
@@ -300,9 +333,8 @@ static void segment__of_a_later_format__refused_by_version(void **state)
 
     memcpy(header, kt_memory_disk_bytes(f->memory, "0000000000000001.seg"), SEGMENT);
     assert_int_equal(wal_header_decode(header, &decoded, &what), KT_OK);
-    /* The layout of format.c: the format at 8, and the checksum at 4 over all behind it. */
-    kt_put_le32(header + 8, WAL_FORMAT + 1);
-    kt_put_le32(header + 4, kt_crc32c(0, header + 8, WAL_HEADER_BYTES - 8));
+    kt_put_le32(header + 8, WAL_FORMAT + 1); /* the layout of format.c */
+    wal_header_sign(header);
     kt_memory_disk_put(f->memory, "0000000000000001.seg", header, SEGMENT);
     assert_int_equal(open_on(f, f->memory), KT_BAD_VERSION);
 }
@@ -359,6 +391,8 @@ static void record__valid_but_senseless__refused(void **state)
         {.kind = WAL_TRUNCATE, .index = 12, .term = 3, .durable = WAL_HEADER_BYTES},
         {.kind = WAL_TRUNCATE, .index = 13, .term = 4, .durable = WAL_HEADER_BYTES, .chain = 1},
         {.kind = WAL_SEAL, .durable = WAL_HEADER_BYTES},
+        {.kind = WAL_RESET, .index = 0, .term = 9, .durable = WAL_HEADER_BYTES},
+        {.kind = WAL_RESET, .type = 1, .index = 50, .term = 9, .durable = WAL_HEADER_BYTES},
     };
 
     for (size_t i = 0; i < KT_COUNT(records); i++) {

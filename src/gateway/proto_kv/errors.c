@@ -1,6 +1,7 @@
 /*
- * Result codes in the words of the key-value protocol, revision A. Clients look at the number alone, and payloads are empty
- * where the reference leaves them empty. What only a cluster can say is 2000 with a prefix that a program can read.
+ * Result codes in the words of the key-value protocol, revision A. Clients look at the number alone, and payloads are
+ * empty where the reference leaves them empty. What only a cluster can say is 2000 with a prefix that a program can
+ * read.
  */
 #include "gateway/proto_kv/kv_internal.h"
 

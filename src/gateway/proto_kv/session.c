@@ -1,6 +1,7 @@
 /*
- * One key-value session: system commands, and the commands of the key-value engine. The order in which a command is judged
- * is that of kv.md 3.5: its id, the login, the collection, the collection's engine, the payload, and then it is done.
+ * One key-value session: system commands, and the commands of the key-value engine. The order in which a command is
+ * judged is that of kv.md 3.5: its id, the login, the collection, the collection's engine, the payload, and then it is
+ * done.
  */
 #include "gateway/proto_kv/kv_internal.h"
 

@@ -1,7 +1,7 @@
 /*
- * Bytes to messages and back. A message is a frame (an 18-byte header, CRC-32C of the payload, an extension that is skipped)
- * or a line; its first byte tells which, so one stream may mix them (rstmdb.md 1.1 to 1.6). Frames that are sent carry
- * flags 0x0001 and their checksum, always.
+ * Bytes to messages and back. A message is a frame (an 18-byte header, CRC-32C of the payload, an extension that is
+ * skipped) or a line; its first byte tells which, so one stream may mix them (rstmdb.md 1.1 to 1.6). Frames that are
+ * sent carry flags 0x0001 and their checksum, always.
  */
 #include "gateway/proto_rcp/rcp_internal.h"
 

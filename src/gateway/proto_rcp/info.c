@@ -1,6 +1,6 @@
 /*
- * INFO: the union of the members that the documents and the shipped clients know (rstmdb.md 3.5). The counters come from
- * the engines, in a read transaction like any query; the rest is filled in when the request comes.
+ * INFO: the union of the members that the documents and the shipped clients know (rstmdb.md 3.5). The counters come
+ * from the engines, in a read transaction like any query; the rest is filled in when the request comes.
  */
 #include "gateway/proto_rcp/rcp_internal.h"
 

@@ -1,4 +1,5 @@
-/* The state machine protocol (RCP): 22 operations as JSON in checksummed frames or lines. Source of its rules: README.md. */
+/* The state machine protocol (RCP): 22 operations as JSON in checksummed frames or lines. Source of its rules:
+ * README.md. */
 #ifndef KT_GATEWAY_PROTO_RCP_PROTO_RCP_H
 #define KT_GATEWAY_PROTO_RCP_PROTO_RCP_H
 

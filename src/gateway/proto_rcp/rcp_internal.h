@@ -47,8 +47,8 @@ struct rcp_envelope {
 
 /*
  * Reads the envelope of a parsed message. The id's JSON text is appended to id (empty if none can be read), also when
- * the rest is wrong: KT_BAD_REQUEST with a sentence. Of members that are given twice the last one counts, as everywhere in
- * a tree.
+ * the rest is wrong: KT_BAD_REQUEST with a sentence. Of members that are given twice the last one counts, as everywhere
+ * in a tree.
  */
 enum kt_code rcp_envelope_read(const struct kt_json *json, struct rcp_envelope *envelope, struct kt_buf *id,
                                struct kt_error *error);
@@ -66,7 +66,8 @@ struct rcp_failure {
     struct kt_slice details; /* JSON text of an object, or empty */
 };
 
-/* Write one whole message in place of what the buffer holds. A result that does not fit the largest payload is replaced by an error that says so. */
+/* Write one whole message in place of what the buffer holds. A result that does not fit the largest payload is replaced
+ * by an error that says so. */
 void rcp_write_result(struct kt_buf *out, const struct rcp_head *head, const struct rcp_meta *meta,
                       struct kt_slice result);
 void rcp_write_failure(struct kt_buf *out, const struct rcp_head *head, const struct rcp_meta *meta,

@@ -1,7 +1,7 @@
 /*
- * One RCP session: the order of checks is envelope, operation, HELLO, authentication, parameters, and then the operation
- * itself (rstmdb.md 3.1). PING and BYE need nothing before them. Session operations are answered here; all others are
- * commands of an engine, found by name.
+ * One RCP session: the order of checks is envelope, operation, HELLO, authentication, parameters, and then the
+ * operation itself (rstmdb.md 3.1). PING and BYE need nothing before them. Session operations are answered here; all
+ * others are commands of an engine, found by name.
  */
 #include "gateway/proto_rcp/rcp_internal.h"
 
