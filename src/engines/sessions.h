@@ -1,17 +1,17 @@
 /*
  * Sessions: what makes a repeated request answer its first result instead of happening again. Internal to engines/.
  *
- * A session is the sequence of requests of one origin. Keyspace "session": origin -> {done_below, cleaned_below, minute of
- * last use}, origin|sequence -> encoded reply of that request. Keyspace "session_idle": minute|origin -> nothing, so that
- * the session that waited longest is found first. Numbers in keys are big-endian.
+ * A session is the sequence of requests of one origin. Keyspace "session": origin -> {done_below, cleaned_below, minute
+ * of last use}, origin|sequence -> encoded reply of that request. Keyspace "session_idle": minute|origin -> nothing, so
+ * that the session that waited longest is found first. Numbers in keys are big-endian.
  *
- * Invariants: 1. A session's record exists as long as any of its replies does. 2. No reply below cleaned_below exists; none
- * at or above done_below was ever removed while its session lives. 3. Every session has exactly one row in session_idle,
- * with its minute. 4. All of it follows from the entries alone, whatever the commits and restarts between them: equal on
- * every node.
+ * Invariants: 1. A session's record exists as long as any of its replies does. 2. No reply below cleaned_below exists;
+ * none at or above done_below was ever removed while its session lives. 3. Every session has exactly one row in
+ * session_idle, with its minute. 4. All of it follows from the entries alone, whatever the commits and restarts between
+ * them: equal on every node.
  *
- * The common request costs two look-ups and one put: the session's record is written, and replies are removed, only when
- * enough requests are done or a minute has passed.
+ * The common request costs two look-ups and one put: the session's record is written, and replies are removed, only
+ * when enough requests are done or a minute has passed.
  */
 #ifndef KT_ENGINES_SESSIONS_H
 #define KT_ENGINES_SESSIONS_H

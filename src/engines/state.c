@@ -12,6 +12,8 @@
 
 #define STATE_FORMAT   1u
 #define POSITION_BYTES 32
+/* Memory of a reply that nobody waits for; larger ones are rare. */
+#define UNWANTED_KEPT (256u << 10)
 
 struct kt_state {
     struct kt_store *store;
@@ -207,8 +209,8 @@ struct kt_state_position kt_state_applied(const struct kt_state *state)
 }
 
 /*
- * Runs the engine. A result is KT_OK or of the client's class; everything else means that this node cannot tell what the
- * others will see, and stops it.
+ * Runs the engine. A result is KT_OK or of the client's class; everything else means that this node cannot tell what
+ * the others will see, and stops it.
  */
 static enum kt_code run(struct kt_state *state, const struct kt_op_kind *kind, size_t engine,
                         const struct kt_apply *apply, struct kt_reply *reply, struct kt_error *error)
@@ -277,8 +279,11 @@ enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term
 
     KT_CHECK(index == state->position.index + 1);
     KT_CHECK(term >= state->position.term);
-    if (!reply)
+    if (!reply) {
         reply = &state->unwanted;
+        if (reply->body.cap > UNWANTED_KEPT)
+            kt_reply_release(reply);
+    }
     kt_reply_clear(reply);
     reply->offset = index;
     if (!state->txn) {

@@ -2,9 +2,9 @@
  * The replicated state: store, engines, the sessions that make requests exactly-once, and the position in the log, all in
  * one transaction. The applier (cluster/node/applier.h) and the simulator drive it; queries look through kt_state_read.
  *
- * Keyspace "meta": "position" -> {index, term, time_ms, hash}, "format" -> version of this layout. The sessions' keyspaces
- * are described in sessions.h: sessions unused for an hour of replicated time go away, a bounded piece with each operation
- * that finds them.
+ * Keyspace "meta": "position" -> {index, term, time_ms, hash}, "format" -> version of this layout. The sessions'
+ * keyspaces are described in sessions.h: sessions unused for an hour of replicated time go away, a bounded piece with
+ * each operation that finds them.
  *
  * Invariants: 1. position, data and session records of an entry are in one commit. 2. An entry at or below the position
  * is never applied again. 3. The time given to engines never decreases.

@@ -135,8 +135,8 @@ enum kt_code kt_store_open(const struct kt_store_options *options, struct kt_sto
     int rc, dead;
 
     *store = NULL;
-    /* The whole ceiling is mapped at once: changing the size later needs a moment without any transaction. Where address
-     * space is scarce (limits, sanitizers) a smaller map is better than none. */
+    /* The whole ceiling is mapped at once: changing the size later needs a moment without any transaction. Where
+     * address space is scarce (limits, sanitizers) a smaller map is better than none. */
     while ((rc = open_env(options, map_bytes, &env)) == ENOMEM && map_bytes / 2 >= STORE_MAP_MIN) {
         kt_warn("store", "no address space for a map of %" PRIu64 " bytes, trying half of it", map_bytes);
         map_bytes = map_bytes / 2 / page * page;

@@ -1,12 +1,13 @@
 /*
  * The store: ordered byte-string keyspaces in one LMDB environment, the only includer of lmdb.h.
  *
- * One write transaction at a time, on the applier's thread. Read transactions on any thread, many at once; each sees the
- * state of the last commit before it began and never blocks the writer. Slices that a transaction returns die with it
- * (and, in a write transaction, with the next write).
+ * One write transaction at a time, on the applier's thread. Read transactions on any thread, many at once; each sees
+ * the state of the last commit before it began and never blocks the writer. Slices that a transaction returns die with
+ * it (and, in a write transaction, with the next write).
  *
- * Durability: MDB_NOMETASYNC. After a power loss the store is consistent and perhaps some commits behind; the log brings
- * it up again. kt_store_sync makes everything committed durable. Sources: DESIGN section 6; LMDB's mdb_env_set_flags.
+ * Durability: MDB_NOMETASYNC. After a power loss the store is consistent and perhaps some commits behind; the log
+ * brings it up again. kt_store_sync makes everything committed durable. Sources: DESIGN section 6; LMDB's
+ * mdb_env_set_flags.
  *
  * The map grows by itself: a write that meets a full map is told KT_DISK_FULL only at the configured ceiling.
  */
@@ -16,8 +17,8 @@
 #include "base/error.h"
 #include "base/types.h"
 
-#define KT_STORE_KEY_MAX 511   /* bytes: LMDB's limit; engines hash longer keys (store/key.h) */
-#define KT_STORE_SPACES_MAX 64 /* keyspaces in one store */
+#define KT_STORE_KEY_MAX    511 /* bytes: LMDB's limit; engines hash longer keys (store/key.h) */
+#define KT_STORE_SPACES_MAX 64  /* keyspaces in one store */
 
 struct kt_store;
 struct kt_txn;
@@ -27,9 +28,9 @@ struct kt_cursor;
 typedef unsigned kt_space;
 
 struct kt_store_options {
-    const char *path;      /* the data file; "<path>-lock" is beside it */
-    uint64_t bytes_max;    /* ceiling of the map; address space, not memory or disk */
-    bool volatile_data;    /* never sync: for tests and the simulator only */
+    const char *path;   /* the data file; "<path>-lock" is beside it */
+    uint64_t bytes_max; /* ceiling of the map; address space, not memory or disk */
+    bool volatile_data; /* never sync: for tests and the simulator only */
 };
 
 KT_MUST_USE enum kt_code kt_store_open(const struct kt_store_options *options, struct kt_store **store,
@@ -47,8 +48,8 @@ void kt_store_usage(struct kt_store *store, uint64_t *used_bytes, uint64_t *file
 /* The only write transaction; the applier's thread. */
 KT_MUST_USE enum kt_code kt_txn_begin_write(struct kt_store *store, struct kt_txn **txn);
 /*
- * A read transaction; belongs to the calling thread until ended. Transactions are recycled, so this is cheap. KT_BUSY when
- * more are open than the store has room for (store.c), KT_IO_FAILED, KT_NO_MEMORY.
+ * A read transaction; belongs to the calling thread until ended. Transactions are recycled, so this is cheap. KT_BUSY
+ * when more are open than the store has room for (store.c), KT_IO_FAILED, KT_NO_MEMORY.
  */
 KT_MUST_USE enum kt_code kt_txn_begin_read(struct kt_store *store, struct kt_txn **txn);
 /* Ends a write transaction and keeps its writes. A failure is KT_IO_FAILED or KT_DISK_FULL: nothing was kept. */
@@ -67,8 +68,8 @@ void kt_txn_nest_undo(struct kt_txn *txn);
 /* KT_OK or KT_NOT_FOUND; failures of the environment are KT_IO_FAILED and KT_CORRUPT. */
 KT_MUST_USE enum kt_code kt_txn_get(struct kt_txn *txn, kt_space space, struct kt_slice key, struct kt_slice *value);
 /*
- * Keys are 1..KT_STORE_KEY_MAX bytes, checked. Neither key nor value may be borrowed from this transaction: the write may
- * move them. After a failure of a write only kt_txn_abort makes sense.
+ * Keys are 1..KT_STORE_KEY_MAX bytes, checked. Neither key nor value may be borrowed from this transaction: the write
+ * may move them. After a failure of a write only kt_txn_abort makes sense.
  */
 KT_MUST_USE enum kt_code kt_txn_put(struct kt_txn *txn, kt_space space, struct kt_slice key, struct kt_slice value);
 /* KT_OK also when there is no such key. */

@@ -25,6 +25,7 @@ def main():
                 cluster.leader()
                 load.wait_progress()
                 gaps.append(load.longest_gap(began, leader))
+                print("node %d stopped, %.0f ms without service" % (leader.id, gaps[-1] * 1000), flush=True)
                 leader.start()
                 cluster.wait_caught_up_under_load(leader)
                 load.allow_loss(None)

@@ -1,6 +1,7 @@
 /*
- * A guard, a zero byte, a context: whatever parses is evaluated, on the bytes as they are and, if they are JSON, on their
- * canonical text; twice, with the same verdict. Without a zero byte the guard is judged on some contexts of its own.
+ * A guard, a zero byte, a context: whatever parses is evaluated, on the bytes as they are and, if they are JSON, on
+ * their canonical text; twice, with the same verdict. Without a zero byte the guard is judged on some contexts of its
+ * own.
  */
 #include <stdint.h>
 

@@ -33,7 +33,8 @@ void engine_driver_release(struct engine_driver *driver);
 const struct kt_reply *engine_driver_run(struct engine_driver *driver, const char *command, const void *params);
 /* The same with parameters as JSON text of an object; a refusal of the parameters is the reply. */
 const struct kt_reply *engine_driver_json(struct engine_driver *driver, const char *command, const char *params);
-/* Applies an encoded operation as it is, as the next entry, and commits. KT_OK or what stopped the state, with words. */
+/* Applies an encoded operation as it is, as the next entry, and commits. KT_OK or what stopped the state, with words.
+ */
 enum kt_code engine_driver_apply(struct engine_driver *driver, struct kt_slice op, struct kt_error *error);
 /* One round of background work: what the engines propose is applied; false if they had nothing. */
 bool engine_driver_tick(struct engine_driver *driver);

@@ -338,6 +338,27 @@ static void tick__with_expired_entries__removes_them_a_bounded_number_at_a_time(
     assert_int_equal(on_key(driver, "kv.get", TEXT("later")), KT_OK);
 }
 
+static void writes_with_expiry__after_others_expired__take_them_away(void **state)
+{
+    struct engine_driver *driver = *state;
+    char key[32];
+
+    for (unsigned i = 0; i < 10; i++) {
+        snprintf(key, sizeof(key), "key%u", i);
+        assert_int_equal(put_ttl(driver, TEXT(key), BYTES("\0"), (int64_t)(driver->now_ms + 100) * NS_PER_MS), KT_OK);
+    }
+    driver->now_ms += 100;
+    assert_int_equal(put(driver, TEXT("plain"), BYTES("\0")), KT_OK);
+    expect_rows(driver, 11, 10);
+    for (unsigned i = 0; i < 5; i++) {
+        expect_rows(driver, 11 - i, 10 - i);
+        snprintf(key, sizeof(key), "new%u", i);
+        assert_int_equal(put_ttl(driver, TEXT(key), BYTES("\0"), (int64_t)(driver->now_ms + 100) * NS_PER_MS), KT_OK);
+    }
+    assert_int_equal(put_ttl(driver, TEXT("more"), BYTES("\0"), (int64_t)(driver->now_ms + 100) * NS_PER_MS), KT_OK);
+    expect_rows(driver, 7, 6); /* none of the living went */
+}
+
 static void expire__with_a_cutoff_ahead_of_the_entries_time__keeps_what_is_alive(void **state)
 {
     struct engine_driver *driver = *state;
@@ -481,6 +502,7 @@ int main(void)
         TEST(entry__at_its_expiry__is_gone_for_every_command),
         TEST(set__of_a_key_with_expiry__removes_the_expiry),
         TEST(tick__with_expired_entries__removes_them_a_bounded_number_at_a_time),
+        TEST(writes_with_expiry__after_others_expired__take_them_away),
         TEST(expire__with_a_cutoff_ahead_of_the_entries_time__keeps_what_is_alive),
         TEST(keys__of_many__are_one_list),
         TEST(keys__past_what_a_frame_holds__are_too_large),

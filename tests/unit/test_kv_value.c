@@ -131,6 +131,14 @@ static void map__with_a_key_twice__keeps_the_last_in_its_place(void **unused)
                "0c000000000203",
                "0e02000100000007"
                "0c000000000203");
+    /* Out of order at the beginning only. */
+    expect_hex("0e02000300000018"
+               "0c00000001620201"
+               "0c00000001620202"
+               "0c00000001630203",
+               "0e02000200000010"
+               "0c00000001620202"
+               "0c00000001630203");
     /* Inside another map and of unequal sizes. */
     expect_hex("0e0e000100000028"
                "0c0000000178"

@@ -309,7 +309,7 @@ static void guards__too_much_context__refused(void **state)
     assert_string_equal(driver->reply.text, "the guards look at more than 268435456 bytes of context");
 }
 
-/* Every user string that can stand in a sentence, long and beyond ASCII: the sentence stays valid and says what happened. */
+/* Long strings beyond ASCII in a sentence: it stays valid and says what happened. */
 static void failures__long_strings__cut_whole(void **state)
 {
     struct engine_driver *driver = *state;

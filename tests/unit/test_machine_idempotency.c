@@ -261,6 +261,11 @@ static void forget__new_answers__take_old_ones_along(void **state)
     assert_int_equal(count_entries(driver, "machine.reply"), 60);
     assert_int_equal(count_entries(driver, "machine.reply_key"), 60);
     assert_false(engine_driver_tick(driver));
+    /* Not among the oldest: its old answer goes, and two others. */
+    driver->now_ms += DAY_MS;
+    apply_with_keys(driver, 99, 100);
+    assert_int_equal(count_entries(driver, "machine.reply"), 60 + 1 - 1 - 2);
+    assert_int_equal(count_entries(driver, "machine.reply_key"), 60 - 2);
 }
 
 /* An operation says how many to forget; what it may ask for is bounded. */
@@ -333,8 +338,8 @@ static void answer_key(uint8_t *out, kt_index index)
 }
 
 /*
- * Keys that share a hash, made by writing buckets by hand: each is found by its whole key, a full bucket refuses one more,
- * and forgetting takes each answer out of its place.
+ * Keys that share a hash, made by writing buckets by hand: each is found by its whole key, a full bucket refuses one
+ * more, and forgetting takes each answer out of its place.
  */
 static void keys__sharing_a_hash__told_apart(void **state)
 {
@@ -363,6 +368,22 @@ static void keys__sharing_a_hash__told_apart(void **state)
     assert_int_equal(count_entries(driver, "machine.reply"), 0);
 }
 
+static void keys__sharing_a_hash__operations_told_apart(void **state)
+{
+    struct engine_driver *driver = *state;
+    uint8_t answers[2 * IDEMPOTENCY_ANSWER_KEY_BYTES], hash[16];
+
+    run_ok(driver, "machine.create_instance",
+           "{\"machine\":\"counter\",\"version\":1,\"instance_id\":\"n\",\"idempotency_key\":\"k\"}");
+    run_ok(driver, "machine.apply_event", "{\"instance_id\":\"n\",\"event\":\"E\",\"idempotency_key\":\"k\"}");
+    answer_key(answers, 4);
+    answer_key(answers + IDEMPOTENCY_ANSWER_KEY_BYTES, 5);
+    find_hash(driver, answers + IDEMPOTENCY_ANSWER_KEY_BYTES, hash);
+    write_bucket(driver, hash, answers, 2);
+    expect_ok(driver, "machine.apply_event", "{\"instance_id\":\"n\",\"event\":\"E\",\"idempotency_key\":\"k\"}",
+              APPLIED("{}", "") "5}");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, counter_setup, machine_teardown)
 
 int main(void)
@@ -383,6 +404,7 @@ int main(void)
         TEST(forget__new_answers__take_old_ones_along),
         TEST(forget__any_number__bounded),
         TEST(keys__sharing_a_hash__told_apart),
+        TEST(keys__sharing_a_hash__operations_told_apart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

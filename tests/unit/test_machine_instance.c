@@ -231,6 +231,88 @@ static void long_id__whole_life__as_any(void **state)
                 "field 'instance_id' is 1025 bytes, the limit is 1024", "");
 }
 
+/* Creates an instance with an id of 600 characters and copies its key and record out of the store. */
+static size_t create_long(struct engine_driver *driver, char digit, uint8_t key[18], uint8_t record[2048])
+{
+    struct kt_store *store = kt_state_store(driver->state);
+    struct kt_slice found, value;
+    struct kt_cursor *cursor;
+    struct kt_txn *txn;
+    kt_space instances;
+    char params[900], id[601];
+    size_t len = 0;
+    enum kt_code code;
+
+    memset(id, digit, 600);
+    id[600] = '\0';
+    snprintf(params, sizeof(params),
+             "{\"machine\":\"door\",\"version\":1,\"instance_id\":\"%s\",\"initial_ctx\":{\"who\":\"%c\"}}", id, digit);
+    run_ok(driver, "machine.create_instance", params);
+    assert_int_equal(kt_store_space(store, "machine.instance", &instances, NULL), KT_OK);
+    assert_int_equal(kt_txn_begin_read(store, &txn), KT_OK);
+    assert_int_equal(kt_cursor_open(txn, instances, &cursor), KT_OK);
+    for (code = kt_cursor_seek(cursor, kt_slice("", 0), &found, &value); code == KT_OK;
+         code = kt_cursor_next(cursor, &found, &value)) {
+        if (!memmem(value.data, value.len, id, 600))
+            continue;
+        assert_int_equal(found.len, 18);
+        assert_true(value.len <= 2048);
+        memcpy(key, found.data, 18);
+        memcpy(record, value.data, value.len);
+        len = value.len;
+    }
+    assert_true(len > 0);
+    kt_cursor_close(cursor);
+    kt_txn_abort(txn);
+    return len;
+}
+
+/* Long ids that share a hash, made by moving a record behind another one's by hand. */
+static void ids__sharing_a_hash__told_apart(void **state)
+{
+    struct engine_driver *driver = *state;
+    uint8_t key_a[18], key_b[18], record_a[2048], record_b[2048];
+    size_t len_a, len_b;
+    char params[900], id[601];
+    struct kt_txn *txn;
+    kt_space instances;
+
+    put_door(driver);
+    len_a = create_long(driver, 'a', key_a, record_a);
+    len_b = create_long(driver, 'b', key_b, record_b);
+    assert_memory_not_equal(key_a, key_b, 17);
+    assert_int_equal(kt_store_space(kt_state_store(driver->state), "machine.instance", &instances, NULL), KT_OK);
+    assert_int_equal(kt_txn_begin_write(kt_state_store(driver->state), &txn), KT_OK);
+    assert_int_equal(kt_txn_put(txn, instances, kt_slice(key_b, 18), kt_slice(record_a, len_a)), KT_OK);
+    key_b[17]++;
+    assert_int_equal(kt_txn_put(txn, instances, kt_slice(key_b, 18), kt_slice(record_b, len_b)), KT_OK);
+    assert_int_equal(kt_txn_commit(txn), KT_OK);
+    memset(id, 'b', 600);
+    id[600] = '\0';
+    snprintf(params, sizeof(params), "{\"instance_id\":\"%s\"}", id);
+    run_ok(driver, "machine.get_instance", params);
+    kt_buf_append_u8(&driver->reply.body, '\0');
+    assert_non_null(strstr((char *)driver->reply.body.data, "\"ctx\":{\"who\":\"b\"}"));
+    /* What is written goes back to its own place. */
+    run_ok(driver, "machine.delete_instance", params);
+    assert_int_equal(engine_driver_json(driver, "machine.get_instance", params)->code, KT_INSTANCE_NOT_FOUND);
+    memset(id, 'a', 600);
+    snprintf(params, sizeof(params), "{\"instance_id\":\"%s\"}", id);
+    run_ok(driver, "machine.get_instance", params);
+    /* Every place taken: one more is refused, and looking it up finds nothing. */
+    assert_int_equal(kt_txn_begin_write(kt_state_store(driver->state), &txn), KT_OK);
+    for (unsigned probe = 0; probe < 256; probe++) {
+        key_b[17] = (uint8_t)probe;
+        assert_int_equal(kt_txn_put(txn, instances, kt_slice(key_b, 18), kt_slice(record_a, len_a)), KT_OK);
+    }
+    assert_int_equal(kt_txn_commit(txn), KT_OK);
+    memset(id, 'b', 600);
+    snprintf(params, sizeof(params), "{\"instance_id\":\"%s\"}", id);
+    assert_int_equal(engine_driver_json(driver, "machine.get_instance", params)->code, KT_INSTANCE_NOT_FOUND);
+    snprintf(params, sizeof(params), "{\"machine\":\"door\",\"version\":1,\"instance_id\":\"%s\"}", id);
+    expect_fail(driver, "machine.create_instance", params, KT_TOO_LARGE, "too many instance ids share one hash", "");
+}
+
 static void ids__any_characters__kept(void **state)
 {
     struct engine_driver *driver = *state;
@@ -246,8 +328,8 @@ static void ids__any_characters__kept(void **state)
 }
 
 /*
- * Operations as the log might hold them after damage that no checksum caught, or from a hand that is not prepare: fields
- * missing, too long, of no sense. Each is answered or stops the state with words; nothing else happens.
+ * Operations as the log might hold them after damage that no checksum caught, or from a hand that is not prepare:
+ * fields missing, too long, of no sense. Each is answered or stops the state with words; nothing else happens.
  */
 static void apply__operations_that_prepare_never_writes__clean_errors(void **state)
 {
@@ -322,6 +404,7 @@ int main(void)
         TEST(create__deleted_id_where_that_is_off__exists),
         TEST(ids__of_every_length__stored_apart),
         TEST(long_id__whole_life__as_any),
+        TEST(ids__sharing_a_hash__told_apart),
         TEST(ids__any_characters__kept),
         TEST(apply__operations_that_prepare_never_writes__clean_errors),
     };

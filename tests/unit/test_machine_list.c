@@ -1,7 +1,7 @@
 #include "base/random.h"
 #include "support/machine_expect.h"
 
-/* The same transitions for all: a ring of three states, with an event that stays. Machines share the names of states. */
+/* The same transitions for all: a ring of three states, and an event that stays. Machines share names of states. */
 #define RING(a, b, c)                                                                                                  \
     "{\"states\":[\"" a "\",\"" b "\",\"" c "\"],\"initial\":\"" a "\",\"transitions\":["                              \
     "{\"from\":\"" a "\",\"event\":\"GO\",\"to\":\"" b "\"},{\"from\":\"" b "\",\"event\":\"GO\",\"to\":\"" c "\"},"   \

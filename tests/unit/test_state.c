@@ -235,6 +235,22 @@ static void request__below_what_its_origin_has__is_stale(void **state)
     assert_int_equal(idle, 1);
 }
 
+static void request__that_knows_less_than_an_earlier_one__reopens_nothing(void **state)
+{
+    struct engine_driver *driver = *state;
+
+    for (uint64_t i = 1; i <= 100; i++)
+        put_as(driver, 7, i, i, "a", 1);
+    driver->now_ms += MINUTE_MS;
+    put_as(driver, 7, 101, 10, "a", 2); /* written with the new minute */
+    put_as(driver, 7, 20, 10, "a", 3);
+    assert_int_equal(driver->reply.code, KT_STALE);
+    put_as(driver, 7, 101, 10, "a", 4);
+    assert_int_equal(driver->reply.offset, 101);
+    commit(driver);
+    assert_int_equal(look(driver, "a"), 2);
+}
+
 static void request__with_nonsense_for_done__keeps_its_own_record(void **state)
 {
     struct engine_driver *driver = *state;
@@ -678,6 +694,7 @@ int main(void)
         TEST(request__applied_twice__answers_its_first_result),
         TEST(request__that_failed__fails_again_alike),
         TEST(request__below_what_its_origin_has__is_stale),
+        TEST(request__that_knows_less_than_an_earlier_one__reopens_nothing),
         TEST(request__with_nonsense_for_done__keeps_its_own_record),
         TEST(records__many_done_at_once__go_a_bounded_number_per_operation),
         TEST(session__idle_for_an_hour__goes_in_pieces),

@@ -33,6 +33,7 @@ struct test_node {
     uint64_t next; /* expected in the first bytes of the next frame, when checking order */
     bool out_of_order;
     bool close_on_frame;
+    unsigned dead_ms;
     bool closed;
 };
 
@@ -149,7 +150,7 @@ static enum kt_code node_try_open(struct test_net *net, struct test_node *node, 
                                            .peers = node->peers,
                                            .peer_count = node->peer_count,
                                            .reconnect_ms = 10,
-                                           .dead_ms = 2000,
+                                           .dead_ms = node->dead_ms ? node->dead_ms : 60000,
                                            .preface_ms = 300,
                                            .received = on_received,
                                            .connected = on_connected,
@@ -584,6 +585,26 @@ static void transport__peer_that_does_not_read__bounds_the_queue(void **state)
     net_release(&net);
 }
 
+static void transport__peer_that_takes_nothing_for_long__is_given_up(void **state)
+{
+    (void)state;
+    struct test_net net;
+    net_init(&net, 2);
+    struct test_node *node = &net.nodes[0];
+    node->dead_ms = 250;
+    node_open(&net, node);
+    struct preface preface = raw_preface("test", 2, 1);
+    int fd = raw_connect(node->address);
+    raw_greet(fd, &preface);
+    RUN_UNTIL(&net, node->connected[2] == 1);
+    for (unsigned i = 0; i < 32; i++)
+        assert_true(send_frame(node, 2, i, 1u << 20));
+    RUN_UNTIL(&net, node->disconnected[2] == 1);
+    assert_int_equal(lines_with("connection to node 2 lost: connection timed out"), 1);
+    close(fd);
+    net_release(&net);
+}
+
 /* ---- what must be refused ---- */
 
 /* Sends the bytes as an accepted peer's frames; the connection must be closed for the reason, and no other. */
@@ -864,6 +885,22 @@ static void transport__closed_from_an_event__delivers_nothing_more(void **state)
     net_release(&net);
 }
 
+static void transport__closed_behind_a_last_frame__still_sends_it(void **state)
+{
+    (void)state;
+    struct test_net net;
+    net_init(&net, 2);
+    node_open(&net, &net.nodes[0]);
+    node_open(&net, &net.nodes[1]);
+    RUN_UNTIL(&net, all_connected(&net));
+    assert_true(send_frame(&net.nodes[0], 2, 0, 1000));
+    kt_transport_close(net.nodes[0].transport, on_closed, &net.nodes[0]);
+    RUN_UNTIL(&net, net.nodes[1].disconnected[1] == 1);
+    assert_int_equal(net.nodes[1].frames, 1);
+    RUN_UNTIL(&net, net.nodes[0].closed);
+    net_release(&net);
+}
+
 /* ---- prefaces ---- */
 
 static void preface__written_and_read__is_the_same_and_any_flipped_bit_is_found(void **state)
@@ -909,6 +946,7 @@ int main(void)
         cmocka_unit_test(transport__many_small_frames__arrive_in_order),
         cmocka_unit_test(transport__frame_too_large_or_failed__is_dropped_and_told),
         cmocka_unit_test(transport__peer_that_does_not_read__bounds_the_queue),
+        cmocka_unit_test(transport__peer_that_takes_nothing_for_long__is_given_up),
         cmocka_unit_test(transport__wrong_checksum__closes_this_connection_alone),
         cmocka_unit_test(transport__length_past_the_limit__closes_this_connection_alone),
         cmocka_unit_test(transport__frame_with_failing_memory__closes_this_connection_alone),
@@ -920,6 +958,7 @@ int main(void)
         cmocka_unit_test(transport__unreachable_peer__is_told_once),
         cmocka_unit_test(transport__senseless_options__are_refused_with_a_sentence),
         cmocka_unit_test(transport__closed_in_every_state__leaves_nothing),
+        cmocka_unit_test(transport__closed_behind_a_last_frame__still_sends_it),
         cmocka_unit_test(transport__closed_from_an_event__delivers_nothing_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,8 @@
 
 /* Entries that one kv.expire removes: some milliseconds of the applier's time. */
 #define KT_KV_EXPIRE_MAX 1000
+/* Expired entries that a write with an expiry takes away with it: more than it adds, so that they never pile up. */
+#define KT_KV_EXPIRE_WITH_PUT 2
 
 /* The engine's state. */
 struct kt_kv {

@@ -25,7 +25,7 @@ const struct kt_struct kt_kv_delete_body = {
 const struct kt_struct kt_kv_expire_body = KT_STRUCT(struct kt_kv_expire, expire_fields);
 
 /* The engine trusts no log entry: what prepare checked is checked again where a wrong byte would be stored for ever. */
-static bool is_canonical_size(const struct kt_kv_params *body)
+static bool is_possible(const struct kt_kv_params *body)
 {
     size_t len;
 
@@ -43,7 +43,7 @@ static enum kt_code apply_put(void *state, struct kt_txn *txn, const struct kt_a
     uint32_t collection;
     enum kt_code code;
 
-    if (!is_canonical_size(body))
+    if (!is_possible(body))
         return kt_reply_fail(reply, KT_CORRUPT, "the entry carries a key or value that cannot be");
     code = kt_kv_collection_find(body->database, body->collection, &collection);
     if (code)
@@ -56,8 +56,11 @@ static enum kt_code apply_put(void *state, struct kt_txn *txn, const struct kt_a
                              KT_KV_CHAIN_MAX);
     if (code && code != KT_NOT_FOUND)
         return code;
-    return kt_kv_write(&kv->table, txn, &entry, code == KT_OK, body->key, body->value,
-                       expires ? body->expires_at_ns : 0);
+    code =
+        kt_kv_write(&kv->table, txn, &entry, code == KT_OK, body->key, body->value, expires ? body->expires_at_ns : 0);
+    if (code || !expires)
+        return code;
+    return kt_kv_remove_expired(&kv->table, txn, kt_kv_ns(apply->time_ms), KT_KV_EXPIRE_WITH_PUT);
 }
 
 static enum kt_code apply_delete(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *params,
@@ -80,7 +83,8 @@ static enum kt_code apply_delete(void *state, struct kt_txn *txn, const struct k
     return code ? code : kt_kv_remove(&kv->table, txn, &entry.place, entry.expires_at_ns);
 }
 
-/* Replicated time decides: a leader whose clock ran ahead of the log removes nothing that any reader could still see. */
+/* Replicated time decides: a leader whose clock ran ahead of the log removes nothing that any reader could still see.
+ */
 static enum kt_code apply_expire(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *params,
                                  struct kt_reply *reply)
 {

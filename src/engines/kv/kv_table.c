@@ -188,8 +188,8 @@ static enum kt_code last_of_hash(struct kt_kv_table *table, struct kt_txn *txn, 
 }
 
 /*
- * Closes the gap that an entry leaves by moving the last one of its hash into it. What last borrows is copied before the
- * first write.
+ * Closes the gap that an entry leaves by moving the last one of its hash into it. What last borrows is copied before
+ * the first write.
  */
 static enum kt_code move_last(struct kt_kv_table *table, struct kt_txn *txn, const struct kt_kv_place *to,
                               const struct kt_kv_entry *last)

@@ -9,10 +9,11 @@
  * Keyspace "kv_expiry": be64 expiry, place -> nothing, for every entry that expires.
  *
  * Invariants: 1. The places of one hash are 0, 1, ... without a gap, so that a search ends at the first empty one.
- * 2. kv_expiry has exactly one row for each entry with an expiry. 3. Writing functions read, decide and then write; what
- * they return after the first write is fatal unless it is KT_OK.
+ * 2. kv_expiry has exactly one row for each entry with an expiry. 3. Writing functions read, decide and then write;
+ * what they return after the first write is fatal unless it is KT_OK.
  *
- * Whether an entry has expired is the caller's question, here it is only stored. Writes: the applier's thread; reads: any.
+ * Whether an entry has expired is the caller's question, here it is only stored. Writes: the applier's thread; reads:
+ * any.
  */
 #ifndef KT_ENGINES_KV_KV_TABLE_H
 #define KT_ENGINES_KV_KV_TABLE_H
@@ -64,8 +65,8 @@ KT_MUST_USE enum kt_code kt_kv_remove_expired(struct kt_kv_table *table, struct 
 KT_MUST_USE enum kt_code kt_kv_next_expiry(const struct kt_kv_table *table, struct kt_txn *txn, int64_t *expires_at_ns);
 
 /*
- * Walks the entries of a collection in the order of their places: short keys bytewise, then long ones in no useful order.
- * cursor is on table->entries; begins when *begun is false. entry->place is not filled, entry->key always is.
+ * Walks the entries of a collection in the order of their places: short keys bytewise, then long ones in no useful
+ * order. cursor is on table->entries; begins when *begun is false. entry->place is not filled, entry->key always is.
  * KT_NOT_FOUND at the end.
  */
 KT_MUST_USE enum kt_code kt_kv_walk(struct kt_cursor *cursor, uint32_t collection, bool *begun,

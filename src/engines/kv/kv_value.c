@@ -146,8 +146,9 @@ static int by_place(const void *a, const void *b)
 }
 
 /*
- * Of pairs with the same key the last one stays. places are the pairs' offsets in data, ascending, and behind them the end
- * of the last pair. Closes the gaps, sets *len to what is left, returns how many pairs that is; they keep their order.
+ * Of pairs with the same key the last one stays. places are the pairs' offsets in data, ascending, and behind them the
+ * end of the last pair. Closes the gaps, sets *len to what is left, returns how many pairs that is; they keep their
+ * order.
  */
 static enum kt_code drop_duplicates(uint8_t *data, const uint32_t *places, unsigned *count, size_t *len)
 {
@@ -178,8 +179,8 @@ static enum kt_code drop_duplicates(uint8_t *data, const uint32_t *places, unsig
 
 static enum kt_code emit(struct kt_reader *in, struct kt_buf *out);
 
-/* Everything behind the type byte of a map. Pairs are written as they come and thinned out at the end, so that no byte is
- * walked more than once per level. */
+/* Everything behind the type byte of a map. Pairs are written as they come and thinned out at the end, so that no byte
+ * is walked more than once per level. */
 static enum kt_code emit_map(struct kt_reader *in, const struct container *map, struct kt_buf *out)
 {
     size_t head = begin_container(KT_KV_TYPE_MAP, map, out), start = head + CONTAINER_HEAD_BYTES, len;

@@ -6,9 +6,9 @@
  *   13 list    item type, u16 count, u32 payload length, items; every item carries its own type byte
  *   14 map     value type, u16 count, u32 payload length, pairs of a string value and a value
  *
- * Reading is tolerant where the protocol's clients need it: a payload length must lie inside the buffer but the items are
- * walked by their own sizes. Writing is canonical: exact payload lengths, of duplicate map keys the last one only, item
- * type 0 for an empty list or map, any true-ish byte but 1 of a bool as 0. Bit patterns of floats pass unchanged.
+ * Reading is tolerant where the protocol's clients need it: a payload length must lie inside the buffer but the items
+ * are walked by their own sizes. Writing is canonical: exact payload lengths, of duplicate map keys the last one only,
+ * item type 0 for an empty list or map, any true-ish byte but 1 of a bool as 0. Bit patterns of floats pass unchanged.
  *
  * No state, any thread, total over any bytes.
  */
@@ -39,9 +39,9 @@ enum kt_kv_type {
 };
 
 /*
- * Finds the end of the value that bytes begin with: len gets its size, what follows is not looked at. A payload length that
- * is larger than its items reaches into the size, so that the value cut out of its surroundings is still one, of the same
- * size. Failures are KT_BAD_REQUEST with the text "payload too short", "invalid type" or "nesting too deep".
+ * Finds the end of the value that bytes begin with: len gets its size, what follows is not looked at. A payload length
+ * that is larger than its items reaches into the size, so that the value cut out of its surroundings is still one, of
+ * the same size. Failures are KT_BAD_REQUEST with the text "payload too short", "invalid type" or "nesting too deep".
  */
 KT_MUST_USE enum kt_code kt_kv_value_scan(struct kt_slice bytes, size_t *len, struct kt_error *error);
 /*

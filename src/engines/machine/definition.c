@@ -20,8 +20,10 @@ struct reading {
     size_t source_count;
 };
 
-#define STRUCTURE(reading, ...) kt_error_set((reading)->error, KT_BAD_REQUEST, "JSON error: " __VA_ARGS__)
-#define INVALID(reading, ...)   kt_error_set((reading)->error, KT_BAD_REQUEST, "invalid machine definition: " __VA_ARGS__)
+/* The first failure of a reading, in words. */
+#define REFUSE(reading, ...)    kt_error_set((reading)->error, KT_BAD_REQUEST, __VA_ARGS__)
+#define STRUCTURE(reading, ...) REFUSE(reading, "JSON error: " __VA_ARGS__)
+#define INVALID(reading, ...)   REFUSE(reading, "invalid machine definition: " __VA_ARGS__)
 #define TEXT(slice)             (int)KT_MIN((slice).len, (size_t)KT_ERROR_TEXT_MAX), (const char *)(slice).data
 
 static uint32_t count_elements(struct kt_slice array)

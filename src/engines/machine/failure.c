@@ -1,6 +1,6 @@
 /*
- * What the engine refuses, in words and in details for programs. The words that name what happened come first: a name or
- * id from a client may be longer than a sentence can hold.
+ * What the engine refuses, in words and in details for programs. The words that name what happened come first: a name
+ * or id from a client may be longer than a sentence can hold.
  */
 #include "engines/machine/machine_internal.h"
 

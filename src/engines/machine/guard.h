@@ -13,7 +13,8 @@
  *
  * White space is free between tokens. A negation takes the whole comparison that follows. Text behind a complete
  * expression is refused: it would be a guard that means less than it says. Evaluation never fails: a missing field is
- * null, kinds are not converted, numbers are equal when they differ by less than 2^-52, arrays and objects equal nothing.
+ * null, kinds are not converted, numbers are equal when they differ by less than 2^-52, arrays and objects equal
+ * nothing.
  */
 #ifndef KT_ENGINES_MACHINE_GUARD_H
 #define KT_ENGINES_MACHINE_GUARD_H

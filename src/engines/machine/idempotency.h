@@ -3,8 +3,8 @@
  * every repetition for 24 hours of replicated time, word for word, offset included. Failures are not kept. Deleting an
  * instance does not end its keys. An empty key is none: such a request is always carried out.
  *
- * The answers are stored in the order of their entries, which is the order of their time: the oldest go first, some with
- * every new one and some by machine.forget.
+ * The answers are stored in the order of their entries, which is the order of their time: the oldest go first, some
+ * with every new one and some by machine.forget.
  */
 #ifndef KT_ENGINES_MACHINE_IDEMPOTENCY_H
 #define KT_ENGINES_MACHINE_IDEMPOTENCY_H

@@ -72,8 +72,8 @@ static enum kt_code decode_instance(struct kt_slice record, struct instance *ins
 }
 
 /*
- * An id that does not fit a key is stored under its hash. Ids may share one, by intent: each then has another probe, and
- * the record tells which id it is of. Records stay for ever, so a chain of probes has no holes.
+ * An id that does not fit a key is stored under its hash. Ids may share one, by intent: each then has another probe,
+ * and the record tells which id it is of. Records stay for ever, so a chain of probes has no holes.
  */
 static enum kt_code find_hashed(const struct machine *machine, struct kt_txn *txn, struct kt_slice id,
                                 struct instance_key *key, struct instance *instance)

@@ -2,8 +2,8 @@
  * Instances in the store. A record holds everything that one event needs, so that an event reads one key:
  *
  *   u8 flags, then le64 definition's hash, varints: machine id, version, state (position in the definition), group,
- *   created index, created serial, created time, updated time, last offset; then strings: id (when the key has only its hash),
- *   machine name, state name, last event id, context.
+ *   created index, created serial, created time, updated time, last offset; then strings: id (when the key has only
+ *   its hash), machine name, state name, last event id, context.
  *
  * A deleted instance stays as a record without context, which remembers the offset of its deletion.
  */

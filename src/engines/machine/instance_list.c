@@ -91,7 +91,7 @@ static enum kt_code advance(struct walk *walk)
     if (code == KT_NOT_FOUND) {
         *source = walk->sources[--walk->count];
         code = KT_OK;
-        /* The cursor stands wherever the last seek left it: a source that is alone from now on wants it at its place. */
+        /* The cursor stands where the last seek left it: a source that is alone from now on wants it at its own. */
         if (walk->count == 1)
             code = seek(walk, source);
     } else if (code == KT_OK && walk->count > 1) {

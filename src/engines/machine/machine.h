@@ -2,8 +2,8 @@
  * The state-machine engine: definitions, instances, events, and the answers kept for repeated requests.
  *
  * Everything that its commands answer is canonical JSON text of an object, with the members sorted by name. The
- * parameter structs are what kt_struct_from_json fills from a client's request; a caller inside the process may fill one
- * by hand and check it with kt_struct_check (given: bit i for row i, in the order of the members below).
+ * parameter structs are what kt_struct_from_json fills from a client's request; a caller inside the process may fill
+ * one by hand and check it with kt_struct_check (given: bit i for row i, in the order of the members below).
  */
 #ifndef KT_ENGINES_MACHINE_H
 #define KT_ENGINES_MACHINE_H

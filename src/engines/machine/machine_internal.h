@@ -4,7 +4,7 @@
  * Keyspaces (integers in keys big-endian, so that bytewise order is numeric; in values varints):
  *
  *   machine.name        machine name                       -> machine id, number of versions
- *   machine.definition  id32 version32                     -> hash of the rest, offset of its put, groups of its states, normal form
+ *   machine.definition  id32 version32                     -> hash of the rest, offset, groups of states, normal form
  *   machine.group       id32 state name                    -> group32
  *   machine.state       length16 state name group32        -> nothing
  *   machine.count       'm' id32 | 'g' group32             -> instances, deleted ones not counted
