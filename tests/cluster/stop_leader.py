@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The leader is stopped as planned under load: it exits with 0, another one leads, and no request fails: clients of other
-nodes notice nothing, its own lose their connections only."""
+"""The leader is stopped as planned under load: it exits with 0, another one leads, and no request fails: clients of
+other nodes notice nothing, its own lose their connections only."""
 import os
 import sys
 import time
