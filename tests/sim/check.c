@@ -113,6 +113,12 @@ void sim_check_handed(struct sim_node *node, const struct kt_entry *entries, siz
             sim_fail(world, "node %llu replaces entry %llu, which it called committed", (unsigned long long)node->id,
                      (unsigned long long)entry->index);
         entry_known(node, entry, item.hash);
+        if (entry->index <= books->seen.last) {
+            node->cluster->counts.replacements++;
+            node->cluster->counts.replaced += books->seen.last - entry->index + 1;
+            if (books->pending_count > 0 && books->pending[books->pending_count - 1].index >= entry->index)
+                node->cluster->counts.replaced_under_way++;
+        }
         log_put(&books->seen, entry->index, item);
         books->pending[books->pending_count++] = (struct sim_pending){.index = entry->index, .item = item};
     }
