@@ -293,7 +293,8 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
         kt_free(replica);
         return code;
     }
-    /* The core would write every message into a static buffer, seen or not: slow, and shared by all cores of a process. */
+    /* The core would write every message into a static buffer, seen or not: slow, and shared by all cores of a process.
+     */
     replica->raft.tracer = NULL;
     raft_seed(&replica->raft, (unsigned)kt_random_next(&replica->random));
     raft_set_election_timeout(&replica->raft, replica->election_ms);
@@ -366,6 +367,30 @@ kt_time_ms kt_replica_deadline(const struct kt_replica *replica)
     return deadline;
 }
 
+static void take_turn(struct kt_replica *replica, struct member *from, struct raft_message *message)
+{
+    struct raft_event event = {.type = RAFT_RECEIVE};
+
+    replica->turn.from = NULL;
+    message->server_id = from->id;
+    message->server_address = from->address;
+    event.receive.message = message;
+    fail_step(replica, "taking over", replica_step(replica, &event));
+}
+
+/* Entries became durable: the turn that waited for them may have come. */
+static void take_waiting_turn(struct kt_replica *replica)
+{
+    struct turn *turn = &replica->turn;
+
+    if (turn->from == NULL)
+        return;
+    if (replica->now >= turn->until_ms || turn->message.timeout_now.term != replica->raft.current_term)
+        turn->from = NULL;
+    else if (replica->raft.last_stored >= turn->message.timeout_now.last_log_index)
+        take_turn(replica, turn->from, &turn->message);
+}
+
 static void receive_raft(struct kt_replica *replica, struct member *member, struct kt_reader *reader)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -376,6 +401,13 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
 
     if (kt_frame_read_raft(reader, &message, &entries) != KT_OK) {
         kt_warn("replica", "malformed raft message from node %llu", (unsigned long long)member->id);
+        return;
+    }
+    if (message.type == RAFT_TIMEOUT_NOW) {
+        if (replica->raft.last_stored >= message.timeout_now.last_log_index)
+            take_turn(replica, member, &message);
+        else
+            replica->turn = (struct turn){member, message, replica->now + replica->election_ms};
         return;
     }
     message.server_id = member->id;
@@ -462,8 +494,8 @@ void kt_replica_connected(struct kt_replica *replica, kt_node_id peer)
 }
 
 /*
- * A leader whose connection closes is most likely gone: its followers forget it, which lets them vote, and begin a pre-vote
- * soon instead of after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
+ * A leader whose connection closes is most likely gone: its followers forget it, which lets them vote, and begin a
+ * pre-vote soon instead of after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
  */
 static void suspect_leader(struct kt_replica *replica)
 {
@@ -519,6 +551,8 @@ void kt_replica_persisted(struct kt_replica *replica, struct kt_log_write *write
     if (last > replica->raft.last_stored) {
         event.persisted_entries.index = last;
         fail_step(replica, "entries are durable", replica_step(replica, &event));
+        if (!replica->dead)
+            take_waiting_turn(replica);
     }
 }
 

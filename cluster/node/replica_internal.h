@@ -12,7 +12,8 @@ _Static_assert(RAFT_VERSION_NUMBER == 2201, "the driver is written against the c
 
 /* Ceilings, each with its reason. */
 #define REPLICA_MEMBERS_MAX 16
-/* Entries kept in memory for followers that are a little behind and for the applier; what is not durable is always kept. */
+/* Entries kept in memory for followers that are a little behind and for the applier; what is not durable is always
+ * kept. */
 #define REPLICA_WINDOW_BYTES (32u << 20)
 /* Entries on the way to one follower and not acknowledged: covers the bandwidth of a fast link times its delay. */
 #define REPLICA_STREAM_BYTES (8u << 20)
@@ -24,13 +25,15 @@ _Static_assert(RAFT_VERSION_NUMBER == 2201, "the driver is written against the c
 /* Requests of this node that wait for their result: beyond it the client is told to try again. */
 #define REPLICA_PROPOSALS_MAX  65536u
 #define REPLICA_PROPOSAL_BYTES (256u << 20)
-/* What other nodes forwarded and is not yet in the log; they send no more than their own share, so this is a last resort. */
+/* What other nodes forwarded and is not yet in the log; they send no more than their own share, so this is a last
+ * resort. */
 #define REPLICA_INTAKE_BYTES (512u << 20)
 /* Entries with the applier: enough to keep it busy while the next are gathered. */
 #define REPLICA_APPLY_BATCHES 4u
 #define REPLICA_APPLY_BYTES   (1u << 20)
 #define REPLICA_APPLY_ENTRIES 1024u
-/* Read rounds under way: a new one may start before the last is confirmed, so that a read waits one round trip, not two. */
+/* Read rounds under way: a new one may start before the last is confirmed, so that a read waits one round trip, not
+ * two. */
 #define REPLICA_ROUNDS 8u
 /* After so long without an answer from the leader a forwarded request is sent again; its record makes that safe. */
 #define REPLICA_RESEND_MS 1000u
@@ -128,6 +131,16 @@ struct round {
     size_t asker_count;
 };
 
+/*
+ * The leader's word that this node shall lead next (TimeoutNow), come before the entries it stands behind were durable
+ * here: the core would ignore it, and the leader would wait a whole election timeout for nothing.
+ */
+struct turn {
+    struct member *from; /* NULL: none */
+    struct raft_message message;
+    kt_time_ms until_ms; /* later the leader has given up */
+};
+
 struct kt_replica {
     struct raft raft;
     struct kt_replica_host host;
@@ -147,6 +160,7 @@ struct kt_replica {
     bool full;           /* the disk below the log is: nothing new is taken, leadership goes elsewhere */
     bool barrier_needed; /* leader without an entry of its own term yet */
     uint64_t elections;
+    struct turn turn;
 
     /* Log. */
     struct window window;

@@ -591,6 +591,9 @@ void kt_transport_close(struct kt_transport *transport, void (*closed)(void *dat
     uv_close((uv_handle_t *)&transport->idle, on_listener_closed);
     for (size_t i = 0; i < transport->peer_count; i++) {
         struct peer *peer = &transport->peers[i];
+        /* What was queued in this very turn (a last word before leaving) still goes, as far as the socket takes it. */
+        if (peer->ready)
+            (void)connection_flush(peer->ready);
         peer->ready = peer->dialling = NULL;
         uv_close((uv_handle_t *)&peer->retry, on_retry_closed);
         /* A lookup that has begun cannot be cancelled; its end is waited for. */

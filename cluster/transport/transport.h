@@ -64,8 +64,9 @@ size_t kt_transport_queued(const struct kt_transport *transport, kt_node_id peer
 /* The port that was bound (for tests that listen on port 0). */
 unsigned kt_transport_port(const struct kt_transport *transport);
 /*
- * Closes all handles; closed(data) runs on the loop when everything is freed. No further event. Once, and nothing else
- * may be called any more. A name that is just being looked up is waited for.
+ * Sends what is queued as far as it goes at once, closes all handles; closed(data) runs on the loop when everything is
+ * freed. No further event. Once, and nothing else may be called any more. A name that is just being looked up is waited
+ * for.
  */
 void kt_transport_close(struct kt_transport *transport, void (*closed)(void *data), void *data);
 

@@ -38,6 +38,7 @@ enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct 
         kt_free(dispatch);
         return kt_error_errno(error, KT_IO_FAILED, -rc, "cannot open the dispatcher");
     }
+    pool_init(dispatch);
     kt_mailbox_init(&dispatch->mailbox, wake, dispatch);
     *out = dispatch;
     return KT_OK;
@@ -51,7 +52,8 @@ void kt_dispatch_drain(struct kt_dispatch *dispatch)
 
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch)
 {
-    return dispatch->in_flight;
+    /* A scan is a request; a login is not. */
+    return dispatch->in_flight + dispatch->pool[KT_POOL_LOGIN].count;
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -64,7 +66,7 @@ static void on_closed(uv_handle_t *handle)
 
 void kt_dispatch_close(struct kt_dispatch *dispatch)
 {
-    KT_CHECK(dispatch->in_flight == 0);
+    KT_CHECK(kt_dispatch_in_flight(dispatch) == 0);
     uv_close((uv_handle_t *)&dispatch->wake, on_closed);
 }
 

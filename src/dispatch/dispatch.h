@@ -50,6 +50,25 @@ void kt_lane_hold(struct kt_lane *lane, enum kt_hold hold);
 
 enum kt_level { KT_LINEARIZABLE, KT_STALE_READ };
 
+/*
+ * Work for the pool. The replica needs a free thread of it too (it reads the log there), so each class of client work
+ * has a number of threads that it can take at once; the rest waits, in order. libuv's pool has four threads.
+ */
+enum kt_pool_class {
+    KT_POOL_SCAN,  /* queries that look at many entries: two at once */
+    KT_POOL_LOGIN, /* password verification, which is slow on purpose: one at once */
+    KT_POOL_CLASSES
+};
+
+struct kt_pool_work {
+    uv_work_t work;
+    struct kt_list link;
+    struct kt_dispatch *dispatch;
+    enum kt_pool_class class;
+    void (*run)(struct kt_pool_work *work);  /* pool */
+    void (*done)(struct kt_pool_work *work); /* io thread; the work is its owner's again */
+};
+
 /* One request. The caller fills the first part; done runs exactly once, on the io thread. */
 struct kt_request {
     const struct kt_command *command;
@@ -73,7 +92,7 @@ struct kt_request {
     size_t bytes; /* counted against bytes_max */
     struct kt_proposal proposal;
     struct kt_read read;
-    uv_work_t work;
+    struct kt_pool_work work;
 };
 
 struct kt_dispatch_options {
@@ -93,6 +112,7 @@ KT_MUST_USE enum kt_code kt_dispatch_open(const struct kt_dispatch_options *opti
  * any more: it may be closed, and answers what it still has.
  */
 void kt_dispatch_drain(struct kt_dispatch *dispatch);
+/* Requests, and logins that are being verified. */
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch);
 /* Nothing may be in flight. The memory is freed when the loop runs the close callback of its handle. */
 void kt_dispatch_close(struct kt_dispatch *dispatch);
@@ -102,6 +122,12 @@ struct kt_request *kt_request_create(struct kt_dispatch *dispatch);
 void kt_request_free(struct kt_request *request);
 /* The request's done may run before this returns: the caller does not touch the request afterwards. */
 void kt_dispatch_submit(struct kt_dispatch *dispatch, struct kt_request *request);
+
+/*
+ * Runs work on the pool; its run and done are set. As many may wait as there are requests and connections, which have
+ * ceilings. The dispatcher may not be closed before its done ran.
+ */
+void kt_dispatch_work(struct kt_dispatch *dispatch, enum kt_pool_class class, struct kt_pool_work *work);
 
 /* The node that leads as far as this node knows, 0 if it knows none; leads: it is this node and it serves. May be NULL.
  */

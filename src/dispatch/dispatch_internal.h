@@ -1,13 +1,21 @@
-/* The inside of dispatch: dispatch.c owns the object and the door, lane.c the order, road.c what one request does. */
+/* The inside of dispatch: dispatch.c owns the object and the door, lane.c the order, road.c what one request does,
+ * pool.c what runs on the pool. */
 #ifndef KT_DISPATCH_DISPATCH_INTERNAL_H
 #define KT_DISPATCH_DISPATCH_INTERNAL_H
 
 #include "dispatch/dispatch.h"
 
+/* Of one class of work for the pool. */
+struct pool_queue {
+    struct kt_list waiting;
+    unsigned running, count; /* count: with those that wait */
+};
+
 struct kt_dispatch {
     struct kt_dispatch_options options;
     struct kt_mailbox mailbox; /* requests that come back from the replica thread */
     uv_async_t wake;
+    struct pool_queue pool[KT_POOL_CLASSES];
     kt_time_ms started_ms;
     unsigned in_flight;
     uint64_t bytes; /* of the requests in flight */
@@ -28,6 +36,8 @@ void lane_leave(struct kt_request *request);
 void road_begin(struct kt_request *request);
 /* Runs the query of a read that has its index and its lane's leave. */
 void road_look(struct kt_request *request);
+
+void pool_init(struct kt_dispatch *dispatch);
 
 /* Ends an admitted request: its reply is what it says now. */
 void dispatch_finish(struct kt_request *request);

@@ -94,25 +94,22 @@ static void query(struct kt_request *request)
 }
 
 /* Pool. */
-static void scan(uv_work_t *work)
+static void scan(struct kt_pool_work *work)
 {
     query(KT_CONTAINER(work, struct kt_request, work));
 }
 
-static void scanned(uv_work_t *work, int status)
+static void scanned(struct kt_pool_work *work)
 {
-    struct kt_request *request = KT_CONTAINER(work, struct kt_request, work);
-
-    if (status != 0)
-        kt_reply_fail(&request->reply, KT_SHUTTING_DOWN, "the scan was cancelled");
-    dispatch_finish(request);
+    dispatch_finish(KT_CONTAINER(work, struct kt_request, work));
 }
 
 void road_look(struct kt_request *request)
 {
     if (request->command->scans) {
-        int rc = uv_queue_work(request->dispatch->options.loop, &request->work, scan, scanned);
-        KT_CHECK(rc == 0);
+        request->work.run = scan;
+        request->work.done = scanned;
+        kt_dispatch_work(request->dispatch, KT_POOL_SCAN, &request->work);
         return;
     }
     query(request);

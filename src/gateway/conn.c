@@ -46,7 +46,7 @@ void conn_touch(struct kt_conn *conn)
 static bool may_take(const struct kt_conn *conn)
 {
     return !conn->finishing && !conn->gone && conn->paused == 0 && output_open(conn) &&
-           !(conn->gateway && conn->gateway->draining);
+           !(conn->gateway && gateway_drains(conn->gateway));
 }
 
 /* Returns how many bytes were consumed. */
@@ -185,7 +185,7 @@ void conn_step(struct kt_conn *conn)
     if (hold != conn->lane.hold)
         kt_lane_hold(&conn->lane, hold);
 
-    if (!conn->lingering && output_empty(conn) && (conn->finishing || conn->eof || conn->gateway->draining)) {
+    if (!conn->lingering && output_empty(conn) && (conn->finishing || conn->eof || gateway_drains(conn->gateway))) {
         if (conn->eof)
             conn_close(conn);
         else

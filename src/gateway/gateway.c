@@ -55,7 +55,7 @@ static void step_dirty(struct kt_gateway *gateway)
         kt_list_remove(&conn->dirty);
         conn_step(conn);
     }
-    if (gateway->draining && gateway->conns == 0 && gateway->drained) {
+    if (gateway_drains(gateway) && gateway->conns == 0 && gateway->drained) {
         void (*drained)(void *data) = gateway->drained;
 
         gateway->drained = NULL;
@@ -68,9 +68,15 @@ static void on_prepare(uv_prepare_t *prepare)
     step_dirty(KT_CONTAINER(prepare, struct kt_gateway, prepare));
 }
 
+static void stop_taking(struct kt_gateway *gateway);
+
 static void on_check(uv_check_t *check)
 {
-    step_dirty(KT_CONTAINER(check, struct kt_gateway, check));
+    struct kt_gateway *gateway = KT_CONTAINER(check, struct kt_gateway, check);
+
+    if (gateway->drain_turns > 0 && --gateway->drain_turns == 0)
+        stop_taking(gateway);
+    step_dirty(gateway);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -125,9 +131,21 @@ static void refuse(struct kt_listener *listener)
     refused->gateway = listener->gateway;
     KT_CHECK(uv_tcp_init(listener->gateway->options.loop, &refused->tcp) == 0);
     listener->gateway->handles++;
-    if (uv_accept((uv_stream_t *)&listener->tcp, (uv_stream_t *)&refused->tcp) != 0)
-        kt_warn("gateway", "%s: cannot accept a client", listener->protocol->name);
+    /* If this fails the client is gone already. */
+    (void)uv_accept((uv_stream_t *)&listener->tcp, (uv_stream_t *)&refused->tcp);
     uv_close((uv_handle_t *)&refused->tcp, on_refused);
+}
+
+static void warn_accept(struct kt_listener *listener, const char *why)
+{
+    struct kt_gateway *gateway = listener->gateway;
+    kt_time_ms now_ms = uv_now(gateway->options.loop);
+
+    /* Out of descriptors it happens with every client that comes. */
+    if (gateway->warned_ms != 0 && now_ms - gateway->warned_ms < KT_WARN_EVERY_MS)
+        return;
+    gateway->warned_ms = now_ms;
+    kt_warn("gateway", "%s: cannot accept a client: %s", listener->protocol->name, why);
 }
 
 static void on_client(uv_stream_t *server, int status)
@@ -137,7 +155,7 @@ static void on_client(uv_stream_t *server, int status)
     struct kt_conn *conn;
 
     if (status != 0) {
-        kt_warn("gateway", "%s: cannot accept a client: %s", listener->protocol->name, uv_strerror(status));
+        warn_accept(listener, uv_strerror(status));
         return;
     }
     if (listener->count >= gateway->options.connections_max) {
@@ -260,12 +278,25 @@ unsigned kt_gateway_connections(const struct kt_gateway *gateway)
 
 void kt_gateway_drain(struct kt_gateway *gateway, void (*drained)(void *data), void *data)
 {
-    struct kt_list *at, *link;
-
     KT_CHECK(!gateway->draining && !gateway->closing);
     gateway->draining = true;
+    gateway->drain_turns = KT_DRAIN_TURNS;
     gateway->drained = drained;
     gateway->drained_data = data;
+    /* So that those turns come at once. */
+    KT_CHECK(uv_timer_start(&gateway->tick, on_tick, 0, 1) == 0);
+}
+
+bool gateway_drains(const struct kt_gateway *gateway)
+{
+    return gateway->draining && gateway->drain_turns == 0;
+}
+
+static void stop_taking(struct kt_gateway *gateway)
+{
+    struct kt_list *at, *link;
+
+    KT_CHECK(uv_timer_start(&gateway->tick, on_tick, KT_TICK_MS, KT_TICK_MS) == 0);
     kt_list_each (at, &gateway->listeners) {
         struct kt_listener *listener = KT_CONTAINER(at, struct kt_listener, link);
 
@@ -296,6 +327,7 @@ void kt_gateway_close(struct kt_gateway *gateway, void (*closed)(void *data), vo
 
     KT_CHECK(!gateway->closing);
     gateway->closing = true;
+    gateway->drain_turns = 0;
     gateway->drained = NULL;
     gateway->closed = closed;
     gateway->closed_data = data;

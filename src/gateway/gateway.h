@@ -30,8 +30,8 @@ KT_MUST_USE enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const str
                                            unsigned *port, struct kt_error *error);
 unsigned kt_gateway_connections(const struct kt_gateway *gateway);
 /*
- * Stops accepting and reading; connections close once their answers are sent. drained runs on the loop when none is
- * left; it may close the gateway. Once.
+ * Takes what clients have sent so far, then stops accepting and reading; connections close once their answers are sent.
+ * drained runs on the loop when none is left; it may close the gateway. Once.
  */
 void kt_gateway_drain(struct kt_gateway *gateway, void (*drained)(void *data), void *data);
 /* Closes everything at once; closed runs on the loop when all handles are gone and memory is freed. */

@@ -27,10 +27,12 @@ struct kt_gateway {
     uv_prepare_t prepare; /* both step the dirty connections: before the loop sleeps, and after it was woken */
     uv_check_t check;
     uv_timer_t tick;
-    unsigned handles;   /* not closed yet, connections' included */
-    unsigned conns;     /* whose memory is not freed yet */
-    uint64_t out_bytes; /* of all connections */
+    unsigned handles;     /* not closed yet, connections' included */
+    unsigned conns;       /* whose memory is not freed yet */
+    uint64_t out_bytes;   /* of all connections */
+    kt_time_ms warned_ms; /* when a failed accept was last told; 0: never */
     bool draining, closing;
+    unsigned drain_turns; /* left, of KT_DRAIN_TURNS */
     void (*drained)(void *data);
     void *drained_data;
     void (*closed)(void *data);
@@ -114,6 +116,8 @@ void output_drop(struct kt_conn *conn);
 
 /* gateway.c */
 
+/* Nothing more is taken from any client. */
+bool gateway_drains(const struct kt_gateway *gateway);
 void gateway_handle_closed(struct kt_gateway *gateway);
 void gateway_conn_freed(struct kt_gateway *gateway);
 

@@ -28,6 +28,15 @@
 /* Connections that the kernel may hold for us before we accept them. */
 #define KT_LISTEN_BACKLOG 1024
 
+/*
+ * Turns of the loop that a draining gateway still accepts and reads in: what clients had sent when it began is in the
+ * kernel, and would be lost. The turn that it begins in, and a whole one.
+ */
+#define KT_DRAIN_TURNS 2
+
+/* A failed accept is told this often. */
+#define KT_WARN_EVERY_MS 10000
+
 /* How often idle, stalled and lingering connections are looked for. */
 #define KT_TICK_MS 500
 

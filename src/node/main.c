@@ -1,9 +1,9 @@
 /*
  * kontikid: settings, signals, one node on one loop.
  *
- * SIGTERM and SIGINT stop as planned; a second one ends the process at once with 128 + its number. SIGHUP says what can be
- * reloaded. Exit codes: 0 stopped as planned, 1 could not start, 2 wrong command line, 70 the node could not go on
- * (base/log.h).
+ * SIGTERM and SIGINT stop as planned; a second one ends the process at once with 128 + its number. SIGHUP says what
+ * can be reloaded. Exit codes: 0 stopped as planned, 1 could not start, 2 wrong command line, 70 the node could not
+ * go on (base/log.h).
  */
 #include <signal.h>
 #include <stdlib.h>

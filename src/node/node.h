@@ -5,7 +5,8 @@
  * Planned stop (kt_node_stop), all on the loop's thread:
  *
  *   RUNNING -> DRAINING   no new connections, no new requests; what is under way goes on
- *           -> LEAVING    drained, or node.stop_timeout_ms over: leadership is handed over, what still waits is told that
+ *           -> LEAVING    drained, or node.stop_timeout_ms over: leadership is handed over, what still waits is told
+ *           that
  *                         the node shuts down, and those answers leave
  *           -> CLOSING    connections are closed
  *           -> CLOSED     nothing is left on the loop, uv_run returns
@@ -20,8 +21,8 @@
 struct kt_node;
 
 /*
- * Opens the data folder, the state, the log, the cluster and the listeners. On failure everything opened is closed again
- * (the loop is run for that) and the error says what could not be. settings are borrowed until kt_node_free.
+ * Opens the data folder, the state, the log, the cluster and the listeners. On failure everything opened is closed
+ * again (the loop is run for that) and the error says what could not be. settings are borrowed until kt_node_free.
  */
 KT_MUST_USE enum kt_code kt_node_open(uv_loop_t *loop, const struct kt_settings *settings, struct kt_node **node,
                                       struct kt_error *error);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The leader is stopped as planned under load: it exits with 0, another one leads, and no request fails: clients of other
-nodes notice nothing, its own lose their connections only."""
+"""The leader is stopped as planned under load: it exits with 0, another one leads, and no request fails: clients of
+other nodes notice nothing, its own lose their connections only."""
 import os
 import sys
 import time
@@ -25,6 +25,7 @@ def main():
                 cluster.leader()
                 load.wait_progress()
                 gaps.append(load.longest_gap(began, leader))
+                print("node %d stopped, %.0f ms without service" % (leader.id, gaps[-1] * 1000), flush=True)
                 leader.start()
                 cluster.wait_caught_up_under_load(leader)
                 load.allow_loss(None)

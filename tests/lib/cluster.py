@@ -25,7 +25,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 def program(name="kontikid"):
     found = os.environ.get("KONTIKI_" + name.upper())
     if found:
-        return found
+        return os.path.abspath(found)
     built = glob.glob(os.path.join(ROOT, "build", "*", name))
     if not built:
         sys.exit("no %s: build it, or set KONTIKI_%s" % (name, name.upper()))

@@ -588,8 +588,8 @@ static void gateway__drained__finishes_answers_and_accepts_nobody(void **state)
     say(&f, &busy, "d\n");
     until(&f, taken == 1 && opened == 2);
     kt_gateway_drain(f.gateway, on_drained, &f);
-    say(&f, &busy, "etoo late\n");
     until(&f, ended(&quiet));
+    say(&f, &busy, "etoo late\n");
     assert_true(quiet.eof);
     assert_false(f.drained);
     late.fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -604,6 +604,29 @@ static void gateway__drained__finishes_answers_and_accepts_nobody(void **state)
     assert_int_equal(taken, 1);
     hang_up(&busy);
     hang_up(&quiet);
+    until(&f, f.drained);
+    fixture_close(&f);
+}
+
+static void gateway__drained__still_takes_what_was_sent_before(void **state)
+{
+    struct fixture f;
+    struct client known, waiting;
+
+    (void)state;
+    fixture_open(&f, 10, 0);
+    known = dial(&f);
+    until(&f, opened == 1);
+    waiting = dial(&f); /* in the kernel's queue: nobody has accepted it yet */
+    say(&f, &known, "eone\n");
+    say(&f, &waiting, "etwo\n");
+    kt_gateway_drain(f.gateway, on_drained, &f);
+    until(&f, ended(&known) && ended(&waiting));
+    assert_string_equal(known.got, "one\n");
+    assert_string_equal(waiting.got, "two\n");
+    assert_true(known.eof && waiting.eof);
+    hang_up(&known);
+    hang_up(&waiting);
     until(&f, f.drained);
     fixture_close(&f);
 }
@@ -688,6 +711,7 @@ int main(void)
         cmocka_unit_test(conn__silent_for_too_long__is_closed_but_not_while_an_answer_is_under_way),
         cmocka_unit_test(gateway__one_client_too_many__is_closed_and_the_others_stay),
         cmocka_unit_test(gateway__drained__finishes_answers_and_accepts_nobody),
+        cmocka_unit_test(gateway__drained__still_takes_what_was_sent_before),
         cmocka_unit_test(gateway__drained_without_clients__says_so_at_once),
         cmocka_unit_test(gateway__closed_with_answers_under_way__waits_for_them),
         cmocka_unit_test(gateway__address_it_cannot_use__is_refused_with_a_sentence),

@@ -4,6 +4,7 @@
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -420,6 +421,61 @@ static void dispatch__cluster_closes_under_load__everything_is_answered_once(voi
     }
 }
 
+struct login {
+    struct kt_pool_work work;
+    int number;
+};
+
+static int logins_done[8];
+static unsigned login_count;
+static atomic_uint logins_running;
+
+static void login_run(struct kt_pool_work *work)
+{
+    (void)work;
+    atomic_fetch_add(&logins_running, 1);
+    while (sem_wait(&gate) != 0)
+        ;
+    atomic_fetch_sub(&logins_running, 1);
+}
+
+static void login_done(struct kt_pool_work *work)
+{
+    logins_done[login_count++] = KT_CONTAINER(work, struct login, work)->number;
+}
+
+static void pool__more_work_than_its_share__waits_in_order_and_leaves_room(void **state)
+{
+    struct one_node node;
+    struct kt_lane lane;
+    struct login logins[4];
+
+    (void)state;
+    open_node(&node);
+    sem_init(&gate, 0, 0);
+    kt_lane_init(&lane);
+    login_count = 0;
+    for (int i = 0; i < 4; i++) {
+        logins[i] = (struct login){.work = {.run = login_run, .done = login_done}, .number = i};
+        kt_dispatch_work(node.dispatch, KT_POOL_LOGIN, &logins[i].work);
+    }
+    one_node_until(&node, atomic_load(&logins_running) == 1);
+    /* A scan does not wait behind them. */
+    struct kt_request *request = kv(&node, &lane, "kv.keys", "", NULL, 1);
+    ((struct kt_kv_params *)request->params)->given = KT_KV_GIVEN_KEYS;
+    submit(request);
+    one_node_until(&node, done_count == 1);
+    assert_int_equal(login_count, 0);
+    assert_int_equal(atomic_load(&logins_running), 1);
+    for (unsigned i = 0; i < 4; i++) {
+        sem_post(&gate);
+        one_node_until(&node, login_count == i + 1);
+        assert_int_equal(logins_done[i], (int)i);
+    }
+    sem_destroy(&gate);
+    one_node_close(&node);
+}
+
 static void dispatch__one_node__knows_that_it_leads(void **state)
 {
     struct one_node node;
@@ -448,6 +504,7 @@ int main(void)
         cmocka_unit_test(read__stale__looks_at_once),
         cmocka_unit_test(dispatch__draining__refuses_what_is_new_and_what_waits),
         cmocka_unit_test(dispatch__cluster_closes_under_load__everything_is_answered_once),
+        cmocka_unit_test(pool__more_work_than_its_share__waits_in_order_and_leaves_room),
         cmocka_unit_test(dispatch__one_node__knows_that_it_leads),
     };
 

@@ -885,6 +885,22 @@ static void transport__closed_from_an_event__delivers_nothing_more(void **state)
     net_release(&net);
 }
 
+static void transport__closed_behind_a_last_frame__still_sends_it(void **state)
+{
+    (void)state;
+    struct test_net net;
+    net_init(&net, 2);
+    node_open(&net, &net.nodes[0]);
+    node_open(&net, &net.nodes[1]);
+    RUN_UNTIL(&net, all_connected(&net));
+    assert_true(send_frame(&net.nodes[0], 2, 0, 1000));
+    kt_transport_close(net.nodes[0].transport, on_closed, &net.nodes[0]);
+    RUN_UNTIL(&net, net.nodes[1].disconnected[1] == 1);
+    assert_int_equal(net.nodes[1].frames, 1);
+    RUN_UNTIL(&net, net.nodes[0].closed);
+    net_release(&net);
+}
+
 /* ---- prefaces ---- */
 
 static void preface__written_and_read__is_the_same_and_any_flipped_bit_is_found(void **state)
@@ -942,6 +958,7 @@ int main(void)
         cmocka_unit_test(transport__unreachable_peer__is_told_once),
         cmocka_unit_test(transport__senseless_options__are_refused_with_a_sentence),
         cmocka_unit_test(transport__closed_in_every_state__leaves_nothing),
+        cmocka_unit_test(transport__closed_behind_a_last_frame__still_sends_it),
         cmocka_unit_test(transport__closed_from_an_event__delivers_nothing_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,14 +5,13 @@
 #include "gateway/proto_kv/kv_internal.h"
 
 #include "base/alloc.h"
-#include "base/check.h"
 #include "wire/reader.h"
 
 enum { LOGIN_PASSWORD = 1, LOGIN_API_KEY = 2 };
 
 /* One verification on the pool: copies, since what arrived is gone when it runs. At most one per connection. */
 struct verification {
-    uv_work_t work;
+    struct kt_pool_work work;
     struct kt_answer *answer;
     const struct kt_auth *auth;
     const struct kt_principal *principal;
@@ -29,7 +28,7 @@ static void logged_in(struct kt_conn *conn, const struct kt_principal *principal
 }
 
 /* Pool. */
-static void verify(uv_work_t *work)
+static void verify(struct kt_pool_work *work)
 {
     struct verification *verification = KT_CONTAINER(work, struct verification, work);
     const uint8_t *bytes = verification->bytes;
@@ -38,19 +37,19 @@ static void verify(uv_work_t *work)
                                                kt_slice(bytes + verification->name_len, verification->password_len));
 }
 
-static void verified(uv_work_t *work, int status)
+static void verified(struct kt_pool_work *work)
 {
     struct verification *verification = KT_CONTAINER(work, struct verification, work);
     struct kt_conn *conn = kt_answer_conn(verification->answer);
 
     if (conn) {
         struct kv_session *session = kt_conn_state(conn);
-        bool ok = status == 0 && verification->principal;
 
-        if (ok)
+        if (verification->principal)
             logged_in(conn, verification->principal);
         kv_write_response(kt_answer_buf(verification->answer),
-                          ok ? session->success_code : (uint16_t)KV_STATUS_BAD_CREDENTIALS, kt_slice(NULL, 0));
+                          verification->principal ? session->success_code : (uint16_t)KV_STATUS_BAD_CREDENTIALS,
+                          kt_slice(NULL, 0));
         kt_conn_resume(conn);
     }
     kt_answer_ready(verification->answer);
@@ -64,7 +63,6 @@ static void login_password(struct kt_conn *conn, struct kt_reader *reader)
     struct kt_slice name = kt_read_bytes(reader, kt_read_be16(reader));
     struct kt_slice password = kt_read_bytes(reader, kt_read_be16(reader));
     struct verification *verification;
-    int rc;
 
     if (!kt_reader_ok(reader)) {
         kv_answer_text(conn, KV_STATUS_BAD_REQUEST, "invalid payload for basic authentication");
@@ -80,8 +78,9 @@ static void login_password(struct kt_conn *conn, struct kt_reader *reader)
         memcpy(verification->bytes + name.len, password.data, password.len);
     verification->answer = kt_answer_begin(conn);
     kt_conn_pause(conn);
-    rc = uv_queue_work(kt_dispatch_loop(dispatch), &verification->work, verify, verified);
-    KT_CHECK(rc == 0);
+    verification->work.run = verify;
+    verification->work.done = verified;
+    kt_dispatch_work(dispatch, KT_POOL_LOGIN, &verification->work);
 }
 
 static void login_api_key(struct kt_conn *conn, struct kt_reader *reader)
