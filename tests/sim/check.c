@@ -393,6 +393,12 @@ void sim_check_status(struct sim_node *node)
     if (status->last != books->seen.last)
         sim_fail(world, "node %llu says its log ends at %llu, it wrote %llu", id, (unsigned long long)status->last,
                  (unsigned long long)books->seen.last);
+    kt_index durable = status->durable;
+    if (!check->outside_only && durable >= 1 &&
+        (durable > books->durable.last || log_term(&books->durable, durable) != log_term(&books->seen, durable)))
+        sim_fail(world, "node %llu calls entry %llu of term %llu stored; its disk ends at %llu, there with term %llu",
+                 id, (unsigned long long)durable, (unsigned long long)log_term(&books->seen, durable),
+                 (unsigned long long)books->durable.last, (unsigned long long)log_term(&books->durable, durable));
     if (status->serving && status->role != KT_LEADER)
         sim_fail(world, "node %llu serves and does not lead", id);
     if (status->role == KT_LEADER)

@@ -4,7 +4,7 @@
  *
  *  1. Log matching: an (index, term) names one entry, on every node and for ever.
  *  2. Durability: a synced entry and vote are there after any crash; a recovered log is the synced one with a prefix of
- *     what was written after it.
+ *     what was written after it. What a node calls stored is synced.
  *  3. One leader per term, and a new leader has every entry that is committed.
  *  4. Commitment: an entry is on the disks of a majority before any node calls it committed.
  *  5. State machine safety: all nodes apply the same entry at an index, once, in order, never above the commit index,
