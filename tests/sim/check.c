@@ -311,6 +311,7 @@ static void committed_now(struct sim_node *node, kt_index index)
         return;
     }
     known->committed = true;
+    known->in_term = node->status.term;
     known->item = item;
     cluster->counts.commits++;
     unsigned holders = 0;
