@@ -113,6 +113,12 @@ void sim_check_handed(struct sim_node *node, const struct kt_entry *entries, siz
             sim_fail(world, "node %llu replaces entry %llu, which it called committed", (unsigned long long)node->id,
                      (unsigned long long)entry->index);
         entry_known(node, entry, item.hash);
+        if (entry->index <= books->seen.last) {
+            node->cluster->counts.replacements++;
+            node->cluster->counts.replaced += books->seen.last - entry->index + 1;
+            if (books->pending_count > 0 && books->pending[books->pending_count - 1].index >= entry->index)
+                node->cluster->counts.replaced_under_way++;
+        }
         log_put(&books->seen, entry->index, item);
         books->pending[books->pending_count++] = (struct sim_pending){.index = entry->index, .item = item};
     }
@@ -344,7 +350,8 @@ static void leads_now(struct sim_node *node)
     sim_note(&cluster->world, node->id, "leads", node->status.term, books->seen.last, check->commit_max);
     for (kt_index i = 1; i <= check->committed_count; i++) {
         const struct sim_committed *committed = &check->committed[i - 1];
-        /* An entry that a later leader committed is no duty of one of an earlier term that hears late of its election. */
+        /* An entry that a later leader committed is no duty of one of an earlier term that hears late of its election.
+         */
         if (!committed->committed || committed->item.term > node->status.term)
             continue;
         if (i > books->seen.last || !item_equal(books->seen.items[i - 1], committed->item)) {
@@ -369,8 +376,8 @@ void sim_check_status(struct sim_node *node)
     books->term = status->term;
     /*
      * A follower's core may run ahead to what it has not stored yet, and it may take a commit index back when a late
-     * heartbeat names an entry before it; neither matters, because what is handed to the applier is stored, and never goes
-     * back. A leader's commit index is what its reads go by, stored or not.
+     * heartbeat names an entry before it; neither matters, because what is handed to the applier is stored, and never
+     * goes back. A leader's commit index is what its reads go by, stored or not.
      */
     kt_index commit = status->role == KT_LEADER ? status->commit : KT_MIN(status->commit, status->durable);
     if (commit != books->commit)

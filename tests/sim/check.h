@@ -7,9 +7,10 @@
  *     what was written after it.
  *  3. One leader per term, and a new leader has every entry that is committed.
  *  4. Commitment: an entry is on the disks of a majority before any node calls it committed.
- *  5. State machine safety: all nodes apply the same entry at an index, once, in order, never above the commit index, and
- *     have the same state hash after it.
- *  6. Exactly once, in order: of the operations of one origin each takes effect at most once, in the order of its sequence.
+ *  5. State machine safety: all nodes apply the same entry at an index, once, in order, never above the commit index,
+ * and have the same state hash after it.
+ *  6. Exactly once, in order: of the operations of one origin each takes effect at most once, in the order of its
+ * sequence.
  *  7. An acknowledged write is the entry at the index it was answered with.
  *  8. A read's state is at least at the index of everything that was acknowledged before the read began.
  *

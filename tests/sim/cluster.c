@@ -2,6 +2,8 @@
 
 #include "base/log.h"
 
+#define SETTLE_MS   2500u  /* faults leave things to be found out: a slow log to catch up, a request to be sent again */
+#define CALM_MS     500u   /* then requests go on for so long, and none may fail */
 #define REST_MS     20000u /* virtual time that everything may take to come to rest once the faults have ended */
 #define CONVERGE_MS 5000u  /* and the nodes to agree once nobody asks for anything */
 
@@ -74,7 +76,9 @@ static void run_phases(struct sim_cluster *cluster)
         return;
     sim_faults_end(&cluster->faults);
     run_until(cluster, all_up, 5000, "nodes are not up");
-    run_for(cluster, 500);
+    run_for(cluster, SETTLE_MS);
+    cluster->calm = true;
+    run_for(cluster, CALM_MS);
     sim_clients_stop(&cluster->clients);
     run_until(cluster, clients_finished, REST_MS, "clients are not done");
     if (cluster->world.failed)

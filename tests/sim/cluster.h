@@ -30,7 +30,8 @@ struct sim_options {
 
 struct sim_counts {
     uint64_t commits, applied, crashes, power_losses, elections, partitions, pauses, slow_disks, full_disks, breaks,
-        clock_jumps, resigns, writes, reads, unknown, refused, steps, restored;
+        clock_jumps, resigns, writes, reads, unknown, refused, steps, restored, replacements, replaced,
+        replaced_under_way;
 };
 
 struct sim_cluster {
@@ -42,6 +43,7 @@ struct sim_cluster {
     struct sim_clients clients;
     struct sim_faults faults;
     struct sim_counts counts;
+    bool calm; /* the faults are long over: nothing may fail any more */
 };
 
 /* Runs one seed from start to end. True if every check held; else the world of the cluster has the failure. */

@@ -1,6 +1,7 @@
 /*
- * What goes wrong, and when: a schedule of faults from the seed. Some come at any time; more come in the first milliseconds
- * after a node changes its role, where the mistakes of consensus programs live, together with a burst of requests.
+ * What goes wrong, and when: a schedule of faults from the seed. Some come at any time; more come in the first
+ * milliseconds after a node changes its role, where the mistakes of consensus programs live, together with a burst of
+ * requests.
  */
 #ifndef KT_SIM_FAULTS_H
 #define KT_SIM_FAULTS_H

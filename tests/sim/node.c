@@ -237,47 +237,72 @@ static void full_told(struct sim_event *event)
     sim_node_turn(node);
 }
 
-/* Everything that waits is written as one group, then synced. */
+/* One write, whole. True if the next may follow; else *full says whether to wait for room. */
+static bool write_one(struct sim_node *node, struct kt_log_write *write, bool *full)
+{
+    enum kt_code code = KT_OK;
+    if (write->votes) {
+        sim_check_voting(node, write->term, write->vote);
+        code = kt_wal_vote(node->wal, write->term, write->vote);
+        if (code == KT_OK)
+            sim_check_voted(node, write->term, write->vote);
+    }
+    if (code == KT_OK && write->count)
+        code = kt_wal_append(node->wal, write->entries, write->count);
+    *full = code == KT_DISK_FULL;
+    if (!*full)
+        sim_check_appended(node, write->count);
+    queue_put(code == KT_OK ? &node->group : &node->refused, &write->task);
+    if (code != KT_OK && !*full)
+        log_failed(node, "writing failed", code);
+    return code == KT_OK;
+}
+
+static void tell_full(struct sim_node *node, bool full)
+{
+    if (full == node->said_full)
+        return;
+    node->said_full = full;
+    sim_schedule(world_of(node), sim_below(world_of(node), SIM_DISK, 50), node, full_told, NULL)->number = full;
+}
+
+/*
+ * Everything that waits is written as one group, then synced. A vote is synced by itself before anything goes on, which
+ * takes its time as well: it begins a group, once that time has passed.
+ */
 static void writer_start(struct sim_event *event)
 {
     struct sim_node *node = event->node;
     struct sim_world *world = world_of(node);
+    sim_us latency = sim_latency(world, SIM_DISK, node->sync_low, node->sync_high) * node->slow_disk;
     struct kt_log_write *write;
     bool full = false;
-    while (!full && (write = write_take(&node->writes)) != NULL) {
-        enum kt_code code = KT_OK;
-        if (write->votes) {
-            sim_check_voting(node, write->term, write->vote);
-            code = kt_wal_vote(node->wal, write->term, write->vote);
-            if (code == KT_OK)
-                sim_check_voted(node, write->term, write->vote);
-        }
-        if (code == KT_OK && write->count)
-            code = kt_wal_append(node->wal, write->entries, write->count);
-        full = code == KT_DISK_FULL;
-        if (!full)
-            sim_check_appended(node, write->count);
-        if (code != KT_OK)
+    while ((write = write_take(&node->writes)) != NULL) {
+        if (write->votes && (node->group.first || !node->vote_due)) {
             queue_put_first(&node->writes, &write->task);
-        else
-            queue_put(&node->group, &write->task);
-        if (code != KT_OK && !full) {
-            log_failed(node, "writing failed", code);
-            return;
+            break;
+        }
+        node->vote_due = false;
+        if (!write_one(node, write, &full)) {
+            queue_put_first(&node->writes, queue_take(&node->refused));
+            if (!full)
+                return;
+            break;
         }
     }
-    if (full != node->said_full) {
-        node->said_full = full;
-        sim_schedule(world, sim_below(world, SIM_DISK, 50), node, full_told, NULL)->number = full;
-    }
-    if (!node->group.first) {
+    tell_full(node, full);
+    if (node->group.first) {
+        latency += node->stall;
+        node->stall = 0;
+        if (node->cluster->options.plant == SIM_PLANT_EARLY_ACK)
+            writer_complete(node);
+        sim_schedule(world, latency, node, writer_sync, NULL);
+    } else if (full) {
         sim_schedule(world, SIM_MS(sim_between(world, SIM_DISK, 20, 100)), node, writer_start, NULL);
-        return;
+    } else {
+        node->vote_due = true;
+        sim_schedule(world, latency, node, writer_start, NULL);
     }
-    if (node->cluster->options.plant == SIM_PLANT_EARLY_ACK)
-        writer_complete(node);
-    sim_us latency = sim_latency(world, SIM_DISK, node->sync_low, node->sync_high) * node->slow_disk;
-    sim_schedule(world, latency, node, writer_sync, NULL);
 }
 
 static void host_persist(void *data, struct kt_log_write *write)
@@ -694,7 +719,8 @@ void sim_node_crash(struct sim_node *node, bool power)
         node->wal = NULL;
     }
     node->dying = false;
-    node->turn_due = node->said_full = node->writer_busy = node->applier_busy = node->commit_due = false;
+    node->vote_due = node->turn_due = node->said_full = node->writer_busy = node->applier_busy = node->commit_due =
+        false;
     sim_network_down(&node->cluster->network, node->number, power);
     node->doomed = node->doom_came = false;
     kt_memory_disk_stop_at(node->disk, 0);

@@ -137,11 +137,13 @@ static void set_name(struct names *names, const char *text, struct inode *inode)
         names->cap = names->cap ? names->cap * 2 : 8;
         names->list = kt_realloc(names->list, names->cap * sizeof(*names->list));
     }
-    name = &names->list[names->count++];
     KT_CHECK(strlen(text) < NAME_MAX_);
-    snprintf(name->text, sizeof(name->text), "%s", text);
-    name->inode = inode;
-    qsort(names->list, names->count, sizeof(*names->list), compare_names);
+    /* Mostly the last one: segments are named in order. */
+    size_t at = names->count++;
+    for (; at > 0 && strcmp(text, names->list[at - 1].text) < 0; at--)
+        names->list[at] = names->list[at - 1];
+    snprintf(names->list[at].text, sizeof(names->list[at].text), "%s", text);
+    names->list[at].inode = inode;
 }
 
 static bool unset_name(struct names *names, const char *text)
