@@ -33,7 +33,7 @@ def main():
         cluster.wait_caught_up()
         load.verify()
         print("%d answers, %d moves to another node" % (load.total(), sum(c.reconnects for c in load.clients)))
-    print("time without service: " + milliseconds(gaps))
+    print("killed leader: time without service: " + milliseconds(gaps))
 
 
 main()

@@ -32,7 +32,7 @@ def main():
         cluster.wait_caught_up()
         load.verify()
         print("%d answers" % load.total())
-    print("time without service: " + milliseconds(gaps))
+    print("stopped leader: time without service: " + milliseconds(gaps))
 
 
 main()
