@@ -65,8 +65,9 @@ struct sim_books {
 /* One index, for the whole cluster. */
 struct sim_committed {
     struct sim_item item;
-    bool committed; /* some node says so */
-    bool applied;   /* some node did */
+    bool committed;  /* some node says so */
+    kt_term in_term; /* that node's term then: not before the term in which it was committed */
+    bool applied;    /* some node did */
     uint64_t state_hash;
     uint64_t origin, sequence; /* of the operation; 0: none */
     bool effect;               /* it took effect here, and is not a repetition */
