@@ -351,9 +351,8 @@ static void leads_now(struct sim_node *node)
     sim_note(&cluster->world, node->id, "leads", node->status.term, books->seen.last, check->commit_max);
     for (kt_index i = 1; i <= check->committed_count; i++) {
         const struct sim_committed *committed = &check->committed[i - 1];
-        /* An entry that a later leader committed is no duty of one of an earlier term that hears late of its election.
-         */
-        if (!committed->committed || committed->item.term > node->status.term)
+        /* What was committed in a later term is no duty of one that hears late of its election in an earlier. */
+        if (!committed->committed || committed->in_term >= node->status.term)
             continue;
         if (i > books->seen.last || !item_equal(books->seen.items[i - 1], committed->item)) {
             sim_fail(&cluster->world, "leader completeness: node %llu leads term %llu without the committed entry %llu",
