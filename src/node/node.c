@@ -265,7 +265,6 @@ static void on_admin_closed(void *data)
 static void leave(struct kt_node *node)
 {
     node->phase = LEAVING;
-    node->until_ms = kt_clock_ms() + LAST_ANSWERS_MS;
     if (node->admin)
         kt_admin_stopping(node->admin);
     if (node->dispatch)
@@ -273,6 +272,8 @@ static void leave(struct kt_node *node)
     if (node->cluster)
         kt_cluster_close(node->cluster, (unsigned)node->settings->stop_timeout_ms);
     node->cluster = NULL;
+    /* Counted from here: closing the cluster took its time, and its last answers are only now on their way. */
+    node->until_ms = kt_clock_ms() + LAST_ANSWERS_MS;
 }
 
 static void disconnect(struct kt_node *node)

@@ -6,7 +6,7 @@
  *
  *   RUNNING -> DRAINING   no new connections, no new requests; what is under way goes on
  *           -> LEAVING    drained, or node.stop_timeout_ms over: leadership is handed over, what still waits is told
- * that the node shuts down, and those answers leave
+ *                         that the node shuts down, and those answers leave
  *           -> CLOSING    connections are closed
  *           -> CLOSED     nothing is left on the loop, uv_run returns
  */

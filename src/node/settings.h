@@ -3,8 +3,8 @@
  * --print-config and docs/settings.md.
  *
  * Sources, later wins: defaults, the YAML file, the environment, --set on the command line. A value that cannot be
- * understood is refused from every source, with the name of the setting and where the value came from; an unknown name
- * is refused with the nearest known one. An empty environment variable counts as unset.
+ * understood is refused from every source, with the name of the setting and where the value came from; an unknown
+ * name is refused with the nearest known one. An empty environment variable counts as unset.
  *
  * One thread, at start.
  */
