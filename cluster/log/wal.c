@@ -472,7 +472,11 @@ enum kt_code kt_wal_mark(struct kt_wal *wal)
     return KT_OK;
 }
 
-/* Takes the oldest segment out of the list if all its entries are at or below index; its caller gets the reference. */
+/*
+ * Takes the oldest segment out of the list if no entry above index was in the log when it ended; its caller gets the
+ * reference. Whether its entries are still live does not count: what cut them may not be synced yet, and a crash would
+ * bring them back.
+ */
 static struct wal_segment *take_oldest(struct kt_wal *wal, kt_index index)
 {
     struct wal_segment *oldest = NULL;

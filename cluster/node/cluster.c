@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -357,6 +358,33 @@ void kt_cluster_read(struct kt_cluster *cluster, struct kt_read *read)
 {
     read->owner = cluster;
     kt_mailbox_post(&cluster->mailbox, &read->task, read_asked);
+}
+
+/* ---- Certificates ---- */
+
+struct tls_change {
+    struct kt_task task;
+    struct kt_cluster *cluster;
+    struct kt_tls_context *tls;
+};
+
+static void change_tls(struct kt_task *task)
+{
+    struct tls_change *change = KT_CONTAINER(task, struct tls_change, task);
+
+    if (change->cluster->phase == FOUNDING || change->cluster->phase == RUNNING)
+        kt_transport_set_tls(change->cluster->transport, change->tls);
+    kt_tls_context_drop(change->tls);
+    kt_free(change);
+}
+
+void kt_cluster_set_tls(struct kt_cluster *cluster, struct kt_tls_context *tls)
+{
+    struct tls_change *change = kt_zalloc(sizeof *change);
+
+    change->cluster = cluster;
+    change->tls = kt_tls_context_acquire(tls);
+    kt_mailbox_post(&cluster->mailbox, &change->task, change_tls);
 }
 
 void kt_cluster_status(struct kt_cluster *cluster, struct kt_replica_status *status)

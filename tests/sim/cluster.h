@@ -30,7 +30,8 @@ struct sim_options {
 
 struct sim_counts {
     uint64_t commits, applied, crashes, power_losses, elections, partitions, pauses, slow_disks, full_disks, breaks,
-        clock_jumps, resigns, writes, reads, unknown, refused, steps, restored;
+        clock_jumps, resigns, writes, reads, unknown, refused, steps, restored, replacements, replaced,
+        replaced_under_way;
 };
 
 struct sim_cluster {

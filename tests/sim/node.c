@@ -292,6 +292,8 @@ static void writer_start(struct sim_event *event)
     }
     tell_full(node, full);
     if (node->group.first) {
+        latency += node->stall;
+        node->stall = 0;
         if (node->cluster->options.plant == SIM_PLANT_EARLY_ACK)
             writer_complete(node);
         sim_schedule(world, latency, node, writer_sync, NULL);

@@ -53,6 +53,7 @@ struct sim_node {
     bool writer_busy;
     bool vote_due;      /* the time that the first vote in the queue takes has passed */
     unsigned slow_disk; /* factor on the latency; 1: none */
+    sim_us stall;       /* the next sync takes so much longer */
     bool disk_full;
     bool said_full; /* the replica knows */
     bool doomed;    /* the disk ends at one of its next changes, and the node with it */

@@ -372,6 +372,32 @@ static void trim__segments_with_truncated_entries__base_is_right(void **state)
     assert_true(kt_wal_first(f->wal) > 60);
 }
 
+/* It once left a log that began behind its own state: what had emptied the old segment was not on the disk yet. */
+static void trim__segment_emptied_by_unsynced_truncation__stays(void **state)
+{
+    struct fixture *f = *state;
+    unsigned old = 0;
+
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        kt_wal_close(f->wal);
+        kt_memory_disk_free(f->memory);
+        f->memory = kt_memory_disk_create(seed);
+        kt_wal_model_init(&f->model);
+        assert_int_equal(open_wal(f), KT_OK);
+        append(f, 1, 100, 1, 1000);
+        assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+        append(f, 31, 1, 2, 1000);
+        assert_int_equal(kt_wal_trim(f->wal, 30), KT_OK);
+        kt_wal_close(f->wal);
+        kt_memory_disk_crash(f->memory);
+        assert_int_equal(open_wal(f), KT_OK);
+        assert_int_equal(f->found.first, 1);
+        assert_true(f->found.last == 30 || f->found.last == 31 || f->found.last == 100);
+        old += f->found.last == 100;
+    }
+    assert_true(old > 0 && old < 20);
+}
+
 /* The log is what an adopted state needs: empty behind it, and nothing of the old one is left. */
 static void reset__long_log__empty_behind_index_and_old_files_gone(void **state)
 {
@@ -740,6 +766,7 @@ int main(void)
         TEST(vote__sync_fails__final),
         TEST(trim__whole_segments__go_and_stay_gone),
         TEST(trim__segments_with_truncated_entries__base_is_right),
+        TEST(trim__segment_emptied_by_unsynced_truncation__stays),
         TEST(reset__long_log__empty_behind_index_and_old_files_gone),
         TEST(reset__appends_behind_it__continue),
         TEST(reset__segment_full_to_the_brim__takes_the_next),
