@@ -66,6 +66,7 @@ class Node:
         os.makedirs(self.folder)
         self.process = None
         self.paused = False
+        self.settings = {}  # of this node alone, over those of the cluster
 
     @property
     def rcp_address(self):
@@ -85,6 +86,7 @@ class Node:
             "admin.address": "127.0.0.1:%d" % self.http_port,
             "cluster.members": self.cluster.members(),
             **self.cluster.settings,
+            **self.settings,
         }.items()), [])
         if self.cluster.config:
             arguments += ["--config", self.cluster.config]
