@@ -471,7 +471,7 @@ void sim_check_sent(struct sim_node *node, struct kt_slice frame)
 
 void sim_check_ended(struct sim_node *node, enum kt_end why, const char *text)
 {
-    if (why == KT_END_DIVERGED && node->diverged_at != 0) {
+    if (why == KT_END_DIVERGED && node->harm == SIM_ALTERED) {
         node->condemned = true;
         node->cluster->counts.found_out++;
         return;
@@ -550,7 +550,8 @@ static void committed_now(struct sim_node *node, kt_index index)
     /* Whoever called it committed first may have known other members than this node does. */
     for (unsigned i = 0; i < cluster->options.nodes && !well; i++)
         well = on_majority(cluster, &cluster->nodes[i], index, item, &others);
-    if (!check->outside_only && !well)
+    /* The founding entry is committed by being made. */
+    if (!check->outside_only && !well && index > 1)
         sim_fail(&cluster->world, "commitment: node %llu calls entry %llu committed, it is on %u disks",
                  (unsigned long long)node->id, (unsigned long long)index, holders);
 }
@@ -656,14 +657,18 @@ static void state_hashed(struct sim_node *node, struct sim_committed *known, kt_
     if (known->hashed && known->state_hash != hash && node->harm != SIM_ALTERED)
         sim_fail(world, "the state of node %llu differs after entry %llu", (unsigned long long)node->id,
                  (unsigned long long)index);
-    if (node->harm != SIM_ALTERED) {
+    if (node->harm == SIM_ALTERED) {
+        known->altered = node;
+        known->altered_hash = hash;
+    } else {
         known->hashed = true;
         known->state_hash = hash;
-        return;
     }
-    if (known->hashed && known->state_hash != hash && node->diverged_at == 0) {
-        node->diverged_at = index;
-        sim_note(world, node->id, "diverged", index, 0, 0);
+    struct sim_node *altered = known->altered;
+    if (altered && known->hashed && known->state_hash != known->altered_hash && altered->harm == SIM_ALTERED &&
+        altered->diverged_at == 0) {
+        altered->diverged_at = index;
+        sim_note(world, altered->id, "diverged", index, 0, 0);
     }
     if (node->diverged_at != 0 && index > node->diverged_at + FOUND_OUT_ENTRIES && !node->condemned)
         sim_fail(world, "the state of node %llu is wrong since entry %llu, and nobody has noticed at %llu",

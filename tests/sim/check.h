@@ -80,6 +80,8 @@ struct sim_committed {
     bool applied;   /* some node did */
     bool hashed;    /* the hash is known, from a node whose state is whole */
     uint64_t state_hash;
+    struct sim_node *altered; /* one whose state was altered applied it as well, and this is its hash */
+    uint64_t altered_hash;
     uint64_t origin, sequence; /* of the operation; 0: none */
     bool effect;               /* it took effect here, and is not a repetition */
 };

@@ -200,14 +200,6 @@ static void odd(struct sim_faults *faults, struct sim_node *node)
 
 /* ---- Damage at rest ---- */
 
-static void alter(struct sim_event *event)
-{
-    struct sim_faults *faults = event->data;
-    struct sim_node *node = event->node;
-    if (faults->on && faults->harmed == node && node->harm == SIM_WHOLE)
-        sim_harm_alter(node);
-}
-
 /*
  * At most one node at a time, and only while all others are whole and voters: what is lost here is never the last copy
  * of anything. That stays so until the node is a voter again itself.
@@ -219,14 +211,13 @@ static void harm(struct sim_faults *faults, struct sim_node *node, enum fault fa
         return;
     for (unsigned i = 0; i < cluster->options.nodes; i++)
         cluster->nodes[i].harm = SIM_WHOLE;
-    faults->harmed = node;
     if (fault == FAULT_WIPE) {
         sim_harm_wipe(node);
     } else if (fault == FAULT_FLIP && sim_harm_flip(node)) {
         /* A start finds it, if no reader does. */
         sim_node_end_soon(node, some_span(faults, 0, 3000), sim_chance(world_of(faults), SIM_FAULTS, 50));
-    } else if (fault == FAULT_ALTER && sim_harm_remember(node)) {
-        sim_schedule(world_of(faults), some_span(faults, 20, 1000), node, alter, faults);
+    } else if (fault == FAULT_ALTER) {
+        sim_harm_alter(node);
     }
 }
 

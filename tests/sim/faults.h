@@ -20,7 +20,6 @@ struct sim_faults {
     enum kt_role role[SIM_NODES_MAX];
     bool serving[SIM_NODES_MAX];
     uint64_t members[SIM_NODES_MAX]; /* hash of each node's view */
-    struct sim_node *harmed;         /* the last one whose data was damaged */
     unsigned weights[16];            /* this run's taste */
 };
 

@@ -15,7 +15,7 @@ static struct sim_world *world_of(const struct sim_node *node)
     return &node->cluster->world;
 }
 
-bool sim_harm_wipe(struct sim_node *node)
+void sim_harm_wipe(struct sim_node *node)
 {
     sim_note(world_of(node), node->id, "wiped", 0, 0, 0);
     if (node->up)
@@ -25,7 +25,6 @@ bool sim_harm_wipe(struct sim_node *node)
     node->gone = true;
     node->adopting = false;
     node->cluster->counts.wipes++;
-    return true;
 }
 
 /* Where the records of a segment end: behind them are zeros. */
@@ -99,39 +98,27 @@ static bool find_canary(struct sim_node *node, struct kt_txn *txn, struct kt_sli
     return code == KT_OK;
 }
 
-bool sim_harm_remember(struct sim_node *node)
-{
-    struct kt_slice key, value;
-    struct kt_txn *txn;
-    if (!node->replica || kt_txn_begin_read(kt_state_store(node->state), &txn) != KT_OK)
-        return false;
-    bool found = find_canary(node, txn, &key, &value);
-    if (found) {
-        node->stale = kt_realloc(node->stale, key.len + value.len);
-        memcpy(node->stale, key.data, key.len);
-        memcpy(node->stale + key.len, value.data, value.len);
-        node->stale_key_len = key.len;
-        node->stale_len = key.len + value.len;
-    }
-    kt_txn_abort(txn);
-    return found;
-}
-
-/* A page of the state that was written is as it was before: what the record says now is an earlier truth. */
+/* A bit of the mark in the record: what the engine writes from it later differs from what others write. */
 bool sim_harm_alter(struct sim_node *node)
 {
-    struct kt_slice old = kt_slice(node->stale + node->stale_key_len, node->stale_len - node->stale_key_len);
     struct kt_slice key, value;
     struct kt_txn *txn;
-    if (!node->replica || node->stale_len == 0)
+    uint8_t copy[512], name[128];
+    if (!sim_node_runs(node))
         return false;
     sim_host_commit(node);
     KT_CHECK(kt_txn_begin_write(kt_state_store(node->state), &txn) == KT_OK);
-    if (!find_canary(node, txn, &key, &value) || kt_slice_equal(value, old)) {
+    if (!find_canary(node, txn, &key, &value)) {
         kt_txn_abort(txn);
         return false;
     }
-    KT_CHECK(kt_txn_put(txn, node->instances, kt_slice(node->stale, node->stale_key_len), old) == KT_OK);
+    KT_CHECK(value.len <= sizeof(copy) && key.len <= sizeof(name));
+    memcpy(copy, value.data, value.len);
+    memcpy(name, key.data, key.len);
+    uint8_t *mark = memmem(copy, value.len, SIM_MARK, strlen(SIM_MARK));
+    KT_CHECK(mark);
+    mark[sim_below(world_of(node), SIM_FAULTS, strlen(SIM_MARK))] ^= 1;
+    KT_CHECK(kt_txn_put(txn, node->instances, kt_slice(name, key.len), kt_slice(copy, value.len)) == KT_OK);
     KT_CHECK(kt_txn_commit(txn) == KT_OK);
     sim_note(world_of(node), node->id, "altered", kt_state_applied(node->state).index, 0, 0);
     node->harm = SIM_ALTERED;

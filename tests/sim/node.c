@@ -189,7 +189,6 @@ void sim_node_release(struct sim_node *node)
     sim_node_crash(node, false);
     sim_folder_free(node->folder);
     kt_free(node->saved);
-    kt_free(node->stale);
 }
 
 static kt_term boot_term_of(void *data, kt_index index)
@@ -305,7 +304,12 @@ static bool boot_data(struct sim_node *node)
         .seed = kt_random_next(&world_of(node)->random[SIM_CLOCKS]) | 1,
     };
     struct kt_error error;
+    /* Data that is there and whole must be reached without any room. */
+    bool plain = sim_folder_has(node->folder, "log") && sim_folder_has(node->folder, "member") && !node->condemned &&
+                 !node->adopting && node->harm != SIM_FLIPPED;
     enum kt_code code = kt_boot(&options, &node->boot, &error);
+    if (code == KT_DISK_FULL && plain)
+        sim_fail(world_of(node), "node %llu does not start on a full disk: %s", id_of(node), error.text);
     if (code != KT_OK) {
         sim_node_failed(node, error.text, code);
         return false;
@@ -393,8 +397,7 @@ void sim_node_failed(struct sim_node *node, const char *what, enum kt_code code)
     struct sim_world *world = world_of(node);
     sim_note_text(world, node->id, what);
     sim_note(world, node->id, "failed", (uint64_t)code, 0, 0);
-    /* A start may need room for what is not there any more; one that finds its data must not. */
-    bool excused = node->doomed || node->sync_fails || (code == KT_DISK_FULL && node->disk_full && !node->wal);
+    bool excused = node->doomed || node->sync_fails || (code == KT_DISK_FULL && node->disk_full);
     if (!excused)
         sim_fail(world, "node %llu: %s: %s", id_of(node), what, kt_code_name(code));
     else if (node->up && !node->doom_came)

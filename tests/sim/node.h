@@ -27,7 +27,7 @@ enum sim_harm {
     SIM_WHOLE,
     SIM_WIPED,   /* its folder is gone */
     SIM_FLIPPED, /* a bit of its log or vote */
-    SIM_ALTERED, /* an old value stands in its state */
+    SIM_ALTERED, /* a bit of its state */
 };
 
 /* Another node's state on its way here. */
@@ -62,8 +62,6 @@ struct sim_node {
     struct sim_transfer transfer;
 
     enum sim_harm harm;
-    uint8_t *stale; /* ALTERED to come: the old value of a record, and its key */
-    size_t stale_len, stale_key_len;
     kt_index diverged_at; /* first entry after which the state was wrong; 0: none */
 
     /* Clocks: monotonic starts anywhere at each boot, wall is off by some. */
@@ -164,9 +162,8 @@ void sim_host_synced_state(struct sim_node *node);
 void sim_transfer_start(struct sim_node *node, unsigned from, kt_index index);
 
 /* harm.c: damage at rest. False: not possible now. */
-bool sim_harm_wipe(struct sim_node *node);
+void sim_harm_wipe(struct sim_node *node);
 bool sim_harm_flip(struct sim_node *node);
-bool sim_harm_remember(struct sim_node *node);
 bool sim_harm_alter(struct sim_node *node);
 
 #endif
