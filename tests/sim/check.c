@@ -336,7 +336,7 @@ static void log_recovered(struct sim_node *node)
         return;
     }
     well = adopted || (books->founding && books->durable.last == 0 && log.last <= 1) ||
-           recovered_well(books, &log, node->power_lost);
+           recovered_well(books, &log, node->power_lost || node->write_failed);
     if (!well)
         sim_fail(world, "node %llu recovered a log that it cannot have: last %llu, synced up to %llu, %zu unsynced",
                  (unsigned long long)node->id, (unsigned long long)log.last, (unsigned long long)books->durable.last,

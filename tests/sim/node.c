@@ -369,6 +369,7 @@ void sim_node_crash(struct sim_node *node, bool power)
     node->vote_due = node->turn_due = node->said_full = node->writer_busy = node->applier_busy = node->commit_due =
         false;
     sim_network_down(&node->cluster->network, node->number, power);
+    node->write_failed = node->doom_came;
     node->doomed = node->doom_came = node->sync_fails = false;
     sim_folder_crash(node->folder, power);
     if (power && node->saved && sim_folder_has(node->folder, "state.mdb") &&

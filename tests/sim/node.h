@@ -44,8 +44,9 @@ struct sim_node {
     kt_node_id id;   /* number + 1 */
     uint64_t life;
     bool up;
-    bool dying;      /* the process is gone, what it held is being given back */
-    bool power_lost; /* at its last end, the machine went with it */
+    bool dying;        /* the process is gone, what it held is being given back */
+    bool power_lost;   /* at its last end, the machine went with it */
+    bool write_failed; /* and in the middle of a write */
     sim_us paused_until;
 
     struct sim_folder *folder;
