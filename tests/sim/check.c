@@ -7,8 +7,8 @@
 #include "cluster/node/peer_frame.h"
 #include "engines/op.h"
 
-/* Entries that a wrong state may go on for before it is found out: to the next comparison, and until all have told. */
-#define FOUND_OUT_ENTRIES (KT_CHECK_ENTRIES * 3u)
+/* Entries that a wrong state may go on for after a comparison, until word of it is there. */
+#define HEARD_ENTRIES 400u
 
 /* What the books know of one origin. */
 struct origin {
@@ -670,8 +670,40 @@ static void state_hashed(struct sim_node *node, struct sim_committed *known, kt_
         altered->diverged_at = index;
         sim_note(world, altered->id, "diverged", index, 0, 0);
     }
-    if (node->diverged_at != 0 && index > node->diverged_at + FOUND_OUT_ENTRIES && !node->condemned)
-        sim_fail(world, "the state of node %llu is wrong since entry %llu, and nobody has noticed at %llu",
+}
+
+/* No connection was lost since, and all are there now. */
+static bool calm_since(const struct sim_cluster *cluster, uint64_t breaks)
+{
+    const struct sim_network *network = &cluster->network;
+    for (unsigned a = 0; a < cluster->options.nodes; a++)
+        for (unsigned b = 0; b < cluster->options.nodes; b++)
+            if (a != b && (network->ends[a][b].connection == 0 || network->ways[a][b].blocked))
+                return false;
+    return network->breaks == breaks;
+}
+
+/*
+ * Check 10: a comparison that all nodes take part in, undisturbed, tells a node whose state was wrong by then. It has
+ * some entries more until it has heard of it.
+ */
+static void found_out(struct sim_node *node, kt_index index)
+{
+    struct sim_cluster *cluster = node->cluster;
+    struct sim_committed *known = committed_at(&cluster->check, index);
+    if (index % KT_CHECK_ENTRIES == 0) {
+        if (known->appliers == 0)
+            known->breaks = cluster->network.breaks;
+        known->appliers |= 1u << node->number;
+        known->fair = calm_since(cluster, known->breaks);
+    }
+    if (node->diverged_at == 0 || node->condemned || index < node->diverged_at + KT_CHECK_ENTRIES + HEARD_ENTRIES)
+        return;
+    kt_index compared = (index - HEARD_ENTRIES) / KT_CHECK_ENTRIES * KT_CHECK_ENTRIES;
+    known = committed_at(&cluster->check, compared);
+    if (compared >= node->diverged_at && known->fair && known->appliers == (1u << cluster->options.nodes) - 1 &&
+        calm_since(cluster, known->breaks))
+        sim_fail(&cluster->world, "the state of node %llu is wrong since entry %llu, and nobody has noticed at %llu",
                  (unsigned long long)node->id, (unsigned long long)node->diverged_at, (unsigned long long)index);
 }
 
@@ -698,6 +730,8 @@ void sim_check_applied(struct sim_node *node, const struct kt_entry *entry, cons
     known->applied = true;
     known->item = item;
     state_hashed(node, known, index, position.hash);
+    found_out(node, index);
+    known = committed_at(&cluster->check, index);
     if (applied)
         return;
     struct kt_op op;

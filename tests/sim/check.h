@@ -82,6 +82,10 @@ struct sim_committed {
     uint64_t state_hash;
     struct sim_node *altered; /* one whose state was altered applied it as well, and this is its hash */
     uint64_t altered_hash;
+    uint32_t
+        appliers; /* where hashes are compared: bit per node that applied it; no connection was lost since the first */
+    uint64_t breaks;           /* of the network, then */
+    bool fair;                 /* none was missing when the last one did */
     uint64_t origin, sequence; /* of the operation; 0: none */
     bool effect;               /* it took effect here, and is not a repetition */
 };

@@ -293,6 +293,7 @@ static void save_copy(struct sim_node *node)
     KT_CHECK(fseek(file, 0, SEEK_SET) == 0 && fread(node->saved, 1, len, file) == len);
     node->saved_len = len;
     node->saved_index = kt_state_visible(node->state);
+    node->saved_whole = node->harm != SIM_ALTERED;
     snprintf(node->saved_path, sizeof(node->saved_path), "%s", path);
     fclose(file);
 }

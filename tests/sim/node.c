@@ -378,6 +378,11 @@ void sim_node_crash(struct sim_node *node, bool power)
         KT_CHECK(file && fwrite(node->saved, 1, node->saved_len, file) == node->saved_len);
         KT_CHECK(fclose(file) == 0);
         node->cluster->counts.restored++;
+        /* What was altered since is gone with it, unless it is in entries that were applied behind it. */
+        if (node->harm == SIM_ALTERED && node->saved_whole && !node->condemned) {
+            node->harm = SIM_WHOLE;
+            node->diverged_at = 0;
+        }
     }
 }
 

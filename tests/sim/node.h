@@ -112,6 +112,7 @@ struct sim_node {
     uint8_t *saved;
     size_t saved_len;
     kt_index saved_index;
+    bool saved_whole; /* nothing in it was altered */
     char saved_path[KT_BOOT_PATH_BYTES];
 
     struct kt_replica_status status; /* as of the last turn */
