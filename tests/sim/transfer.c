@@ -59,6 +59,25 @@ static void arrived(struct sim_event *event)
     sim_faults_at_transfer(node);
 }
 
+/*
+ * An altered state that is copied before it is found out makes two that agree, which is more than the comparison can
+ * tell from the truth in a cluster of three. It does not come to that: somebody notices.
+ */
+static void give_up_source(struct sim_node *source)
+{
+    struct kt_error error;
+    if (source->condemned)
+        return;
+    sim_note(world_of(source), source->id, "given up", 0, 0, 0);
+    enum kt_code code = kt_boot_condemn(&source->boot, &error);
+    if (code != KT_OK) {
+        sim_node_failed(source, error.text, code);
+        return;
+    }
+    source->condemned = true;
+    sim_node_end_soon(source, 0, false);
+}
+
 /* The source copies its state into the file that arrives: what is under way later is only time. */
 static void asked(struct sim_event *event)
 {
@@ -67,7 +86,8 @@ static void asked(struct sim_event *event)
     if (!node->up || !node->transfer.under_way || node->transfer.number != event->number ||
         node->transfer.from != source->number)
         return;
-    /* A state that is known here to be altered: that its source would be found out in time is not promised. */
+    if (source->harm == SIM_ALTERED && source->replica)
+        give_up_source(source);
     if (!holds(node) || !source->replica || source->harm == SIM_ALTERED) {
         interrupted(node);
         return;
