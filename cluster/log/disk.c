@@ -15,6 +15,7 @@
 
 #define LOCK_NAME  "lock"
 #define ZERO_BYTES (1u << 20) /* one write of zeros: large enough that the calls do not count */
+#define ZERO_SYNC  4          /* writes of zeros between two syncs */
 
 struct real_disk {
     struct kt_disk base;
@@ -37,14 +38,13 @@ static int fd_of(const struct kt_file *file)
     return KT_CONTAINER(file, struct real_file, base)->fd;
 }
 
-static int real_open(struct kt_disk *disk, const char *path, bool create, struct kt_file **file)
+static int open_file(struct kt_disk *disk, const char *path, int flags, struct kt_file **file)
 {
-    int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0);
     struct real_file *opened;
     int fd;
 
     do {
-        fd = openat(folder_of(disk), path, flags, 0600);
+        fd = openat(folder_of(disk), path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
     } while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return -errno;
@@ -52,6 +52,11 @@ static int real_open(struct kt_disk *disk, const char *path, bool create, struct
     *opened = (struct real_file){.base = {.ops = disk->ops}, .fd = fd};
     *file = &opened->base;
     return 0;
+}
+
+static int real_open(struct kt_disk *disk, const char *path, bool create, struct kt_file **file)
+{
+    return open_file(disk, path, O_RDWR | (create ? O_CREAT | O_EXCL : 0), file);
 }
 
 static void real_close(struct kt_file *file)
@@ -131,6 +136,10 @@ static int real_sync(struct kt_file *file)
     return status < 0 ? -errno : 0;
 }
 
+/*
+ * Synced now and then: a whole segment of dirty pages, flushed at once, would hold up the syncs of the log itself for
+ * as long as the disk takes for it, which comes near an election timeout.
+ */
 static int write_zeros(struct kt_file *file, uint64_t bytes)
 {
     uint8_t *zeros = kt_zalloc(ZERO_BYTES);
@@ -140,6 +149,8 @@ static int write_zeros(struct kt_file *file, uint64_t bytes)
         struct iovec part = {.iov_base = zeros, .iov_len = (size_t)KT_MIN(ZERO_BYTES, bytes - at)};
 
         status = real_write(file, at, &part, 1);
+        if (status == 0 && (at / ZERO_BYTES) % ZERO_SYNC == ZERO_SYNC - 1)
+            status = real_sync(file);
     }
     kt_free(zeros);
     return status;
@@ -283,6 +294,100 @@ enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_
 enum kt_code kt_disk_open_unlocked(const char *folder, struct kt_disk **disk, int *error_number)
 {
     return open_disk(folder, false, disk, error_number);
+}
+
+/* ---- For looking only ---- */
+
+static int looked_open(struct kt_disk *disk, const char *path, bool create, struct kt_file **file)
+{
+    return create ? -EROFS : open_file(disk, path, O_RDONLY, file);
+}
+
+static int refuse_write(struct kt_file *file, uint64_t offset, const struct iovec *parts, int count)
+{
+    (void)file, (void)offset, (void)parts, (void)count;
+    return -EROFS;
+}
+
+static int refuse_sync(struct kt_file *file)
+{
+    (void)file;
+    return -EROFS;
+}
+
+static int refuse_allocate(struct kt_file *file, uint64_t bytes)
+{
+    (void)file, (void)bytes;
+    return -EROFS;
+}
+
+static int refuse_rename(struct kt_disk *disk, const char *from, const char *to)
+{
+    (void)disk, (void)from, (void)to;
+    return -EROFS;
+}
+
+static int refuse_remove(struct kt_disk *disk, const char *path)
+{
+    (void)disk, (void)path;
+    return -EROFS;
+}
+
+static int refuse_sync_folder(struct kt_disk *disk)
+{
+    (void)disk;
+    return -EROFS;
+}
+
+static const struct kt_disk_ops looking_ops = {
+    .open = looked_open,
+    .close = real_close,
+    .write = refuse_write,
+    .read = real_read,
+    .sync = refuse_sync,
+    .allocate = refuse_allocate,
+    .size = real_size,
+    .rename = refuse_rename,
+    .remove = refuse_remove,
+    .sync_folder = refuse_sync_folder,
+    .list = real_list,
+};
+
+/* A folder without a lock file, a copy for example, has no node on it. */
+static int share_lock(int folder, int *lock)
+{
+    int status;
+
+    *lock = openat(folder, LOCK_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (*lock < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (flock(*lock, LOCK_SH | LOCK_NB) == 0)
+        return 0;
+    status = -errno;
+    close(*lock);
+    return status;
+}
+
+enum kt_code kt_disk_open_read_only(const char *folder, struct kt_disk **disk, int *error_number)
+{
+    struct real_disk *opened;
+    int lock = -1, status;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    *disk = NULL;
+    status = fd < 0 ? -errno : share_lock(fd, &lock);
+    *error_number = -status;
+    if (status) {
+        if (fd >= 0)
+            close(fd);
+        if (status == -EWOULDBLOCK)
+            return KT_BUSY;
+        return fd < 0 && (status == -ENOENT || status == -ENOTDIR) ? KT_NOT_FOUND : KT_IO_FAILED;
+    }
+    opened = kt_alloc(sizeof(*opened));
+    *opened = (struct real_disk){.base = {.ops = &looking_ops}, .folder = fd, .lock = lock};
+    *disk = &opened->base;
+    return KT_OK;
 }
 
 void kt_disk_close(struct kt_disk *disk)

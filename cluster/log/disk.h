@@ -55,6 +55,12 @@ struct kt_file {
 KT_MUST_USE enum kt_code kt_disk_open(const char *folder, struct kt_disk **disk, int *error_number);
 /* The same without the lock: of a folder that whoever opens it has locked in another way. Never KT_BUSY. */
 KT_MUST_USE enum kt_code kt_disk_open_unlocked(const char *folder, struct kt_disk **disk, int *error_number);
+/*
+ * For looking at a folder that no node runs on: nothing is created, locked for others or changed; what would change
+ * something fails with -EROFS. KT_BUSY: a running node holds the lock. KT_NOT_FOUND: no such folder; else KT_IO_FAILED,
+ * always with *error_number. A node does not start on the folder while it is open.
+ */
+KT_MUST_USE enum kt_code kt_disk_open_read_only(const char *folder, struct kt_disk **disk, int *error_number);
 /* All its files are closed; NULL is fine. */
 void kt_disk_close(struct kt_disk *disk);
 

@@ -79,7 +79,7 @@ enum kt_code wal_header_decode(const uint8_t in[WAL_HEADER_BYTES], struct wal_he
     header->previous_end = kt_get_le32(in + H_PREVIOUS_END);
     /* The bounds that arithmetic on offsets and indices relies on; a fitting checksum over other values is no accident.
      */
-    if (header->bytes < WAL_HEADER_BYTES || header->bytes > WAL_SEGMENT_MAX + KT_ENTRY_BYTES_MAX ||
+    if (header->bytes < WAL_HEADER_BYTES || header->bytes > WAL_SEGMENT_MAX + KT_ENTRY_BYTES_MAX + WAL_RESERVE_BYTES ||
         header->base >= UINT64_MAX / 2 || header->previous_end % 8 != 0) {
         *what = "its header makes no sense";
         return KT_CORRUPT;
@@ -144,7 +144,7 @@ static bool makes_sense(const struct wal_record *record, uint64_t offset)
     case WAL_SEAL:
         return record->len == 0 && record->type == 0;
     case WAL_RESET:
-        return record->len == 0 && record->type == 0 && record->index < UINT64_MAX / 2;
+        return record->len == 0 && record->type == 0 && record->index > 0 && record->index < UINT64_MAX / 2;
     default:
         return false;
     }

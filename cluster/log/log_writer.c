@@ -27,7 +27,7 @@ struct kt_log_writer {
     pthread_cond_t work; /* the queue is no longer empty, or stopping */
     pthread_cond_t helper_work;
     struct kt_task *head, *tail;
-    bool stopping;
+    bool stopping, hurried;
     bool prepare; /* asked of the helper */
     bool helper_stopping;
 
@@ -118,21 +118,53 @@ static void set_full(struct kt_log_writer *writer, bool full)
         writer->options.full(writer->options.data, full);
 }
 
-/* Waits until there may be room again; false: the writer is being stopped. */
+/* The highest index whose entries may go, as the writes of a list ask; 0: none does. */
+static kt_index trim_asked(struct kt_task *task)
+{
+    kt_index index = 0;
+
+    for (; task; task = task->next)
+        index = KT_MAX(index, write_of(task)->trim);
+    return index;
+}
+
+/*
+ * What is to be removed is removed also while entries before it wait for room: that may be what makes room. Asking
+ * again does no harm, so the write keeps its place in the queue.
+ */
+static enum kt_code trim_early(struct kt_log_writer *writer)
+{
+    kt_index index = trim_asked(writer->group);
+    enum kt_code code;
+
+    pthread_mutex_lock(&writer->lock);
+    index = KT_MAX(index, trim_asked(writer->head));
+    pthread_mutex_unlock(&writer->lock);
+    if (index == 0)
+        return KT_OK;
+    begin_busy(writer);
+    code = kt_wal_sync(writer->options.wal);
+    if (code == KT_OK)
+        code = kt_wal_trim(writer->options.wal, index);
+    end_busy(writer);
+    return code;
+}
+
+/* Waits until there may be room again; false: not any more, because the writer is being stopped or in a hurry. */
 static bool wait_for_room(struct kt_log_writer *writer)
 {
     struct timespec at = after_ms(FULL_RETRY_MS);
-    bool stopping;
+    bool waits;
     int status = 0;
 
     pthread_mutex_lock(&writer->lock);
-    while (!writer->stopping && status != ETIMEDOUT) {
+    while (!writer->stopping && !writer->hurried && status != ETIMEDOUT) {
         /* New work also signals, and is no reason to try earlier. */
         status = pthread_cond_timedwait(&writer->work, &writer->lock, &at);
     }
-    stopping = writer->stopping;
+    waits = !writer->stopping && !writer->hurried;
     pthread_mutex_unlock(&writer->lock);
-    return !stopping;
+    return waits;
 }
 
 /* One append, again and again while the disk is full. */
@@ -150,6 +182,9 @@ static enum kt_code append(struct kt_log_writer *writer, const struct kt_entry *
         }
         set_full(writer, true);
         if (!wait_for_room(writer))
+            return code;
+        code = trim_early(writer);
+        if (code != KT_OK)
             return code;
     }
 }
@@ -227,16 +262,6 @@ static void complete(struct kt_log_writer *writer, const struct kt_task *stuck, 
     }
 }
 
-/* Files whose removal was asked for. */
-static enum kt_code trim(struct kt_log_writer *writer)
-{
-    kt_index index = 0;
-
-    for (struct kt_task *task = writer->group; task; task = task->next)
-        index = KT_MAX(index, write_of(task)->trim);
-    return index > 0 ? kt_wal_trim(writer->options.wal, index) : KT_OK;
-}
-
 static void process_group(struct kt_log_writer *writer)
 {
     struct kt_task *stuck = writer->group;
@@ -246,11 +271,11 @@ static void process_group(struct kt_log_writer *writer)
         code = write_votes(writer);
     if (code == KT_OK)
         code = write_entries(writer, &stuck);
-    if (writer->ended == KT_OK && (code == KT_OK || code == KT_DISK_FULL)) {
+    if (code == KT_OK || code == KT_DISK_FULL) {
         begin_busy(writer);
         synced = kt_wal_sync(writer->options.wal);
-        if (synced == KT_OK)
-            synced = trim(writer);
+        if (synced == KT_OK && trim_asked(writer->group) > 0)
+            synced = kt_wal_trim(writer->options.wal, trim_asked(writer->group));
         end_busy(writer);
         if (synced != KT_OK) {
             stuck = writer->group;
@@ -267,7 +292,10 @@ static void process_group(struct kt_log_writer *writer)
     complete(writer, stuck, code);
 }
 
-/* Moves writes from the queue to the group, up to the ceilings but at least one. Under the lock. */
+/*
+ * Moves writes from the queue to the group, up to the ceilings but at least one. One that trims is a group of its own:
+ * removing files takes time, and nobody's acknowledgement is to wait for it. Under the lock.
+ */
 static void take_group(struct kt_log_writer *writer)
 {
     struct kt_task *last = NULL;
@@ -280,7 +308,7 @@ static void take_group(struct kt_log_writer *writer)
         for (size_t i = 0; i < write->count; i++)
             bytes += write->entries[i].data.len;
         entries += write->count;
-        if (last && (bytes > GROUP_BYTES || entries > GROUP_ENTRIES))
+        if (last && (bytes > GROUP_BYTES || entries > GROUP_ENTRIES || write->trim > 0 || write_of(last)->trim > 0))
             break;
     }
     writer->head = last->next;
@@ -440,6 +468,14 @@ void kt_log_writer_submit(struct kt_log_writer *writer, struct kt_log_write *wri
     writer->tail = &write->task;
     if (wake)
         pthread_cond_signal(&writer->work);
+    pthread_mutex_unlock(&writer->lock);
+}
+
+void kt_log_writer_hurry(struct kt_log_writer *writer)
+{
+    pthread_mutex_lock(&writer->lock);
+    writer->hurried = true;
+    pthread_cond_signal(&writer->work);
     pthread_mutex_unlock(&writer->lock);
 }
 

@@ -1,7 +1,9 @@
 /*
  * The log writer's thread: group commit. Writes are queued; all that are there when the thread turns to the queue form
  * one group: votes and entries in the order given, then one sync, then the completions, in order. The next group
- * collects meanwhile. A failure other than a full disk ends the process through the fail call.
+ * collects meanwhile. A failure other than a full disk ends the process through the fail call. On a full disk entries
+ * wait until there is room, and what was submitted behind them with them; only trimming does not, as it may make the
+ * room.
  */
 #ifndef KT_CLUSTER_LOG_LOG_WRITER_H
 #define KT_CLUSTER_LOG_LOG_WRITER_H
@@ -15,7 +17,7 @@ struct kt_log_write {
     bool votes;          /* term and vote are to be written, before the entries */
     kt_term term;
     kt_node_id vote;
-    kt_index trim;            /* entries up to here are forgotten, after the rest; 0: none */
+    kt_index trim;            /* entries up to here, whole files of them, are forgotten, after the rest; 0: none */
     struct kt_entry *entries; /* borrowed until done; may be NULL */
     size_t count;
     enum kt_code code; /* KT_OK when durable. The writer retries a full disk until there is room. */
@@ -38,6 +40,11 @@ KT_MUST_USE enum kt_code kt_log_writer_start(const struct kt_log_writer_options 
                                              struct kt_log_writer **writer);
 /* Any one thread, in order. */
 void kt_log_writer_submit(struct kt_log_writer *writer, struct kt_log_write *write);
+/*
+ * From now on a full disk is not waited out: writes that wait for room, and all after them, end with KT_DISK_FULL, not
+ * durable. For a stop. Any thread.
+ */
+void kt_log_writer_hurry(struct kt_log_writer *writer);
 /*
  * Finishes what was submitted, then ends the threads and frees; NULL is fine. Only if the disk is full then, writes
  * that wait for room end with KT_DISK_FULL, not durable. What is done is in the mailbox on return.

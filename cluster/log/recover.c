@@ -105,6 +105,7 @@ static enum kt_code open_segment(struct kt_wal *wal, uint64_t serial, struct wal
                                      .salt = header->salt,
                                      .bytes = header->bytes,
                                      .end = WAL_HEADER_BYTES,
+                                     .base = header->base,
                                      .file = file,
                                      .refs = 1};
     return KT_OK;
@@ -266,23 +267,31 @@ enum kt_code wal_recover(struct kt_wal *wal, const uint64_t *serials, size_t cou
     struct wal_segment *segment;
     enum kt_code code = open_segment(wal, serials[0], &segment, &header, error);
 
+    *recovered = (struct wal_recovered){0};
     if (code != KT_OK)
         return code;
     wal_index_init(&wal->index, header.base, header.base_term);
     wal->chain = header.chain;
     wal_segment_add(wal, segment);
     for (size_t i = 1; i < count; i++) {
+        recovered->read = i;
         if (serials[i] != serials[i - 1] + 1)
-            return kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[i - 1] + 1);
-        code = open_segment(wal, serials[i], &segment, &header, error);
-        if (code != KT_OK)
+            code = kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[i - 1] + 1);
+        else
+            code = open_segment(wal, serials[i], &segment, &header, error);
+        if (code != KT_OK) {
+            /* For whoever only looks: what is before the damage. */
+            (void)read_records(wal, wal->segments[i - 1], wal->segments[i - 1]->bytes, NULL);
             return code;
+        }
         code = finish_segment(wal, wal->segments[i - 1], &header, error);
         wal_segment_add(wal, segment);
         if (code != KT_OK)
             return code;
     }
+    recovered->read = count;
+    code = finish_last(wal, wal->segments[count - 1], recovered, error);
     if (wal->reach.serial > serials[count - 1])
-        return kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[count - 1] + 1);
-    return finish_last(wal, wal->segments[count - 1], recovered, error);
+        code = kt_error_set(error, KT_CORRUPT, "log segment %016" PRIx64 ".seg is missing", serials[count - 1] + 1);
+    return code;
 }

@@ -111,9 +111,11 @@ static void publish(struct writing *writing)
         offset += wal_record_size(entry->data.len);
     }
     writing->segment->end = writing->end;
+    wal->cut_pending = wal->cut_pending || writing->cut || writing->reset;
     pthread_mutex_unlock(&wal->lock);
     writing->cut = writing->reset = false;
-    writing->entries += writing->entry_count;
+    if (writing->entry_count > 0)
+        writing->entries += writing->entry_count;
     writing->entry_count = 0;
     writing->entry_offset = writing->end;
 }
@@ -188,10 +190,18 @@ static enum kt_code put(struct writing *writing, struct wal_record *record, cons
     return KT_OK;
 }
 
-/* In a segment there is always room left for the seal. */
-static bool fits(uint64_t end, uint64_t bytes, uint64_t record_bytes)
+/*
+ * What is kept free in a segment behind a record: room for the seal; behind an operation also for the entries with
+ * which a leader begins. So a node that starts on a full disk, whatever filled it, can still lead and answer reads.
+ */
+static uint64_t kept_free(uint8_t kind, uint8_t type)
 {
-    return end + record_bytes + WAL_RECORD_BYTES <= bytes;
+    return WAL_RECORD_BYTES + (kind == WAL_ENTRY && type == KT_ENTRY_COMMAND ? WAL_RESERVE_BYTES : 0);
+}
+
+static bool fits(uint64_t end, uint64_t bytes, uint64_t record_bytes, uint8_t kind, uint8_t type)
+{
+    return end + record_bytes + kept_free(kind, type) <= bytes;
 }
 
 static enum kt_code sync_segment(struct kt_wal *wal, struct wal_segment *segment)
@@ -204,6 +214,9 @@ static enum kt_code sync_segment(struct kt_wal *wal, struct wal_segment *segment
     if (status)
         return fail_segment(wal, status, "syncing", segment);
     wal->durable = segment->end;
+    pthread_mutex_lock(&wal->lock);
+    wal->cut_pending = false;
+    pthread_mutex_unlock(&wal->lock);
     return KT_OK;
 }
 
@@ -280,7 +293,8 @@ static void plan_release(struct kt_wal *wal, struct plan *plan)
 /* How large the segment must be that begins with such a record. */
 static uint64_t segment_size_for(const struct kt_wal *wal, uint64_t record_bytes)
 {
-    uint64_t needed = (WAL_HEADER_BYTES + record_bytes + WAL_RECORD_BYTES + 4095) & ~(uint64_t)4095;
+    uint64_t needed =
+        (WAL_HEADER_BYTES + record_bytes + kept_free(WAL_ENTRY, KT_ENTRY_COMMAND) + 4095) & ~(uint64_t)4095;
 
     return KT_MAX(needed, wal->segment_bytes);
 }
@@ -293,9 +307,10 @@ static enum kt_code make_plan(struct kt_wal *wal, bool cut, const struct kt_entr
     uint64_t end = last->end, bytes = last->bytes;
 
     for (size_t i = 0; i < count + cut; i++) {
-        uint64_t record_bytes = wal_record_size(cut && i == 0 ? 0 : entries[i - cut].data.len);
+        const struct kt_entry *entry = cut && i == 0 ? NULL : &entries[i - cut];
+        uint64_t record_bytes = wal_record_size(entry ? entry->data.len : 0);
 
-        if (!fits(end, bytes, record_bytes)) {
+        if (!fits(end, bytes, record_bytes, entry ? WAL_ENTRY : WAL_TRUNCATE, entry ? (uint8_t)entry->type : 0)) {
             enum kt_code code;
 
             bytes = segment_size_for(wal, record_bytes);
@@ -328,7 +343,7 @@ static enum kt_code write_planned(struct writing *writing, struct plan *plan, st
 {
     enum kt_code code = KT_OK;
 
-    if (!fits(writing->end, writing->segment->bytes, wal_record_size(record->len))) {
+    if (!fits(writing->end, writing->segment->bytes, wal_record_size(record->len), record->kind, record->type)) {
         KT_CHECK(plan->used < plan->count);
         code = roll(writing, &plan->spares[plan->used++]);
     }
@@ -397,7 +412,8 @@ enum kt_code kt_wal_reset(struct kt_wal *wal, kt_index index, kt_term term)
     struct plan plan = {0};
     enum kt_code code = wal_failed(wal);
 
-    if (code == KT_OK && !fits(last->end, last->bytes, WAL_RECORD_BYTES))
+    KT_CHECK(index > 0 && index < UINT64_MAX / 2);
+    if (code == KT_OK && !fits(last->end, last->bytes, WAL_RECORD_BYTES, WAL_RESET, 0))
         code = plan_add(wal, &plan, wal->segment_bytes);
     if (code == KT_OK) {
         begin_writing(&writing, wal);
@@ -456,13 +472,19 @@ enum kt_code kt_wal_mark(struct kt_wal *wal)
     return KT_OK;
 }
 
-/* Takes the oldest segment out of the list if all its entries are at or below index; its caller gets the reference. */
+/*
+ * Takes the oldest segment out of the list if no entry above index was in the log when it ended; its caller gets the
+ * reference. Whether its entries are still live does not count: what cut them may not be synced yet, and a crash would
+ * bring them back.
+ */
 static struct wal_segment *take_oldest(struct kt_wal *wal, kt_index index)
 {
     struct wal_segment *oldest = NULL;
 
     pthread_mutex_lock(&wal->lock);
-    if (wal->failed == KT_OK && wal->segment_count > 1) {
+    /* If the record that made entries void were lost, those entries would be the log again: their files stay till then.
+     */
+    if (wal->failed == KT_OK && wal->segment_count > 1 && !wal->cut_pending) {
         oldest = wal->segments[0];
         if (oldest->live > 0 && oldest->first + oldest->live - 1 > index)
             oldest = NULL;

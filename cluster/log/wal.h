@@ -2,9 +2,9 @@
  * The durable log: entries in preallocated, pre-zeroed segments, term and vote in a checksummed double slot.
  *
  * Writing is for one thread at a time (the log writer); kt_wal_read, kt_wal_term and the other questions may be asked
- * from other threads meanwhile, kt_wal_prepare and kt_wal_trim may each run on one other thread. Recovery (kt_wal_open)
- * tells a torn tail from damage: bytes that were never acknowledged as durable may be cut off, anything else is
- * KT_CORRUPT with file and offset in the error, and nothing is changed on disk.
+ * from other threads meanwhile, and kt_wal_prepare and kt_wal_trim may each run on one other thread. Recovery
+ * (kt_wal_open) tells a torn tail from damage: bytes that were never acknowledged as durable may be cut off, anything
+ * else is KT_CORRUPT with file and offset in the error, and nothing is changed on disk.
  *
  * Invariants (tests: tests/unit/test_wal*.c)
  *  1. After kt_wal_sync returned KT_OK, every entry appended before it survives a power loss.
@@ -14,7 +14,9 @@
  *  4. A failed write or sync is final: every later call answers the same code.
  *  5. A record carries its index and term, a CRC-32C over header and payload, and the checksum of the record before it.
  *  6. Space for the next segment is reserved ahead, so that an append never meets a full disk half way; when no
- *     reserve can be made, kt_wal_append refuses with KT_DISK_FULL before writing anything.
+ *     reserve can be made, kt_wal_append refuses with KT_DISK_FULL before writing anything. Entries that are no
+ * commands (barriers, configurations) still find room then: a node that starts on a full disk can lead and answer
+ * reads.
  */
 #ifndef KT_CLUSTER_LOG_WAL_H
 #define KT_CLUSTER_LOG_WAL_H
@@ -67,17 +69,20 @@ KT_MUST_USE enum kt_code kt_wal_mark(struct kt_wal *wal);
 /* Reserves the next segment if it is missing; for idle moments. KT_DISK_FULL: not now. */
 KT_MUST_USE enum kt_code kt_wal_prepare(struct kt_wal *wal);
 /*
- * The whole log is replaced by nothing behind (index, term): the state was adopted from another node and stands there. Term
- * and vote stay. Crash-atomic.
+ * The whole log is replaced by nothing behind (index, term), index > 0: the state was adopted from another node and
+ * stands there. Term and vote stay. Durable on return, and crash-atomic: before that either the old log is whole or the
+ * new one is there. On the writing thread, while nobody trims. KT_DISK_FULL: nothing happened, and it may be tried
+ * again.
  */
 KT_MUST_USE enum kt_code kt_wal_reset(struct kt_wal *wal, kt_index index, kt_term term);
-/* The highest index up to which trimming would free whole segments and leave at least keep bytes; 0 if there is none. */
+/* The highest index up to which trimming would free whole segments and leave at least keep bytes; 0 if there is none.
+ */
 kt_index kt_wal_trim_point(struct kt_wal *wal, uint64_t keep_bytes);
 /* The current segment is more than half full and there is no reserve: kt_wal_prepare is worth calling. */
 bool kt_wal_wants_prepare(struct kt_wal *wal);
 /*
  * Forgets entries up to and including index, as far as whole segments allow. The caller has the state durable. Safe at
- * any point of a crash: the oldest segment goes first, durably.
+ * any point of a crash: the oldest segment goes first, durably. Does nothing while a truncation is not synced.
  */
 KT_MUST_USE enum kt_code kt_wal_trim(struct kt_wal *wal, kt_index index);
 

@@ -28,6 +28,7 @@
 #define WAL_VOTE_BYTES    (3 * WAL_VOTE_STRIDE)
 #define WAL_HEADER_BYTES  64
 #define WAL_RECORD_BYTES  48
+#define WAL_RESERVE_BYTES 4096u /* some 80 barriers: elections while the disk is full */
 #define WAL_SEGMENT_MIN   (64u << 10)
 #define WAL_SEGMENT_MAX   (1u << 30)
 #define WAL_STAGING_BYTES (1u << 20) /* headers and small payloads of one write, at most */
@@ -35,6 +36,7 @@
 #define WAL_SPARES_MAX    2u         /* one to take, and one given back by an append that met a full disk */
 
 _Static_assert(WAL_SEGMENT_MAX + KT_ENTRY_BYTES_MAX < UINT32_MAX, "an offset in a segment fits 32 bits");
+_Static_assert(WAL_SEGMENT_MAX + KT_ENTRY_BYTES_MAX + WAL_RESERVE_BYTES < UINT32_MAX, "and so with the reserve");
 _Static_assert(WAL_HEADER_BYTES % 8 == 0 && WAL_RECORD_BYTES % 8 == 0, "records start at multiples of 8");
 
 /* Stored: never renumbered. */
@@ -134,6 +136,7 @@ struct wal_segment {
     uint64_t salt;
     uint64_t bytes;
     uint64_t end; /* where the next record goes */
+    kt_index base; /* as its header says */
     struct kt_file *file;
     kt_index first; /* of the live entries in it, those that are neither truncated nor trimmed; if live > 0 */
     uint64_t live;
@@ -177,7 +180,7 @@ int wal_reach_store(struct kt_file *file, const struct wal_reach *reach);
 
 struct kt_wal {
     struct kt_disk *disk;
-    uint64_t segment_bytes;
+    uint64_t segment_bytes; /* 0: opened to look at, nothing is written */
 
     /* Of the writing thread. */
     struct kt_random random;
@@ -197,7 +200,8 @@ struct kt_wal {
     struct wal_segment **segments;
     size_t segment_count, segment_cap;
     struct wal_index index;
-    uint64_t cuts; /* truncations so far: a reader that sees it changed looks again */
+    uint64_t cuts;    /* truncations so far: a reader that sees it changed looks again */
+    bool cut_pending; /* the last of them is not synced yet */
     struct wal_spare spares[WAL_SPARES_MAX];
     unsigned spare_count;
     uint64_t spare_number; /* of the next one: names are never used twice while the log is open */
@@ -244,10 +248,26 @@ int wal_tail_scan(const struct wal_segment *segment, uint64_t offset, struct wal
 /* Fills a part of the file with zeros; not synced. 0 or a negative errno. */
 int wal_tail_zero(const struct wal_segment *segment, uint64_t offset, uint64_t end);
 
+/* wal_open.c. The names in the folder that are ours, in order. */
+struct wal_listing {
+    uint64_t *segments, *spares;
+    size_t segment_count, spare_count;
+    bool vote, vote_tmp;
+};
+
+/* An empty log in memory; for kt_wal_close. */
+struct kt_wal *wal_new(const struct kt_wal_options *options);
+/* Release the listing also after a failure. */
+enum kt_code wal_list(struct kt_wal *wal, struct wal_listing *listing, struct kt_error *error);
+void wal_listing_release(struct wal_listing *listing);
+/* Opens the vote file and reads it; see wal_vote_load. */
+enum kt_code wal_load_vote(struct kt_wal *wal, int *stale, struct kt_error *error);
+
 /* recover.c. Reads every segment, fills index and segments; changes nothing on the disk. */
 struct wal_recovered {
     uint64_t end;      /* of the valid records of the last segment */
     uint64_t torn_end; /* behind what is to be filled with zeros; end if nothing is */
+    size_t read;       /* segments, the last of them as far as it is valid; also after a failure */
 };
 
 enum kt_code wal_recover(struct kt_wal *wal, const uint64_t *serials, size_t count, struct wal_recovered *recovered,

@@ -4,13 +4,6 @@
 #include "base/alloc.h"
 #include "cluster/log/wal_internal.h"
 
-/* The names in the folder that are ours. */
-struct listing {
-    uint64_t *segments, *spares;
-    size_t segment_count, spare_count;
-    bool vote, vote_tmp;
-};
-
 static void note(uint64_t **numbers, size_t *count, uint64_t number)
 {
     /* Powers of two: the array is full when the count is one. */
@@ -21,7 +14,7 @@ static void note(uint64_t **numbers, size_t *count, uint64_t number)
 
 static void list_name(void *data, const char *name)
 {
-    struct listing *listing = data;
+    struct wal_listing *listing = data;
     uint64_t number;
 
     if (wal_segment_name_parse(name, &number))
@@ -41,7 +34,7 @@ static int compare_numbers(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static enum kt_code list_folder(struct kt_wal *wal, struct listing *listing, struct kt_error *error)
+enum kt_code wal_list(struct kt_wal *wal, struct wal_listing *listing, struct kt_error *error)
 {
     int status = wal->disk->ops->list(wal->disk, list_name, listing);
 
@@ -55,7 +48,13 @@ static enum kt_code list_folder(struct kt_wal *wal, struct listing *listing, str
     return KT_OK;
 }
 
-static enum kt_code load_vote(struct kt_wal *wal, int *stale, struct kt_error *error)
+void wal_listing_release(struct wal_listing *listing)
+{
+    kt_free(listing->segments);
+    kt_free(listing->spares);
+}
+
+enum kt_code wal_load_vote(struct kt_wal *wal, int *stale, struct kt_error *error)
 {
     int status = wal->disk->ops->open(wal->disk, WAL_VOTE_NAME, false, &wal->vote_file);
 
@@ -64,7 +63,7 @@ static enum kt_code load_vote(struct kt_wal *wal, int *stale, struct kt_error *e
     return wal_vote_load(wal->vote_file, &wal->vote, stale, &wal->reach, error);
 }
 
-static enum kt_code adopt_spares(struct kt_wal *wal, const struct listing *listing, struct kt_error *error)
+static enum kt_code adopt_spares(struct kt_wal *wal, const struct wal_listing *listing, struct kt_error *error)
 {
     enum kt_code code = KT_OK;
 
@@ -74,15 +73,15 @@ static enum kt_code adopt_spares(struct kt_wal *wal, const struct listing *listi
 }
 
 /* The first start, or one that follows a first start that did not come to its end. */
-static enum kt_code create(struct kt_wal *wal, const struct listing *listing, struct kt_error *error)
+static enum kt_code create(struct kt_wal *wal, const struct wal_listing *listing, struct kt_error *error)
 {
     struct wal_spare spare;
     enum kt_code code;
     int stale = -1;
 
     if (listing->vote) {
-        code = load_vote(wal, &stale, error);
-        if (code == KT_OK && (wal->vote.term > 0 || wal->vote.vote > 0))
+        code = wal_load_vote(wal, &stale, error);
+        if (code == KT_OK && (wal->vote.term > 0 || wal->vote.vote > 0 || wal->reach.serial > 0))
             code = kt_error_set(error, KT_CORRUPT,
                                 "the log's folder has a vote of term %llu, but its segments are missing",
                                 (unsigned long long)wal->vote.term);
@@ -104,7 +103,7 @@ static enum kt_code create(struct kt_wal *wal, const struct listing *listing, st
 }
 
 /* After everything was found valid: only now the disk is written. */
-static enum kt_code repair(struct kt_wal *wal, const struct listing *listing, const struct wal_recovered *recovered,
+static enum kt_code repair(struct kt_wal *wal, const struct wal_listing *listing, const struct wal_recovered *recovered,
                            int stale, struct kt_error *error)
 {
     struct wal_segment *last = wal->segments[wal->segment_count - 1];
@@ -132,7 +131,7 @@ static enum kt_code repair(struct kt_wal *wal, const struct listing *listing, co
     return adopt_spares(wal, listing, error);
 }
 
-static enum kt_code recover(struct kt_wal *wal, const struct listing *listing, uint64_t *torn_bytes,
+static enum kt_code recover(struct kt_wal *wal, const struct wal_listing *listing, uint64_t *torn_bytes,
                             struct kt_error *error)
 {
     struct wal_recovered recovered;
@@ -141,16 +140,20 @@ static enum kt_code recover(struct kt_wal *wal, const struct listing *listing, u
 
     if (!listing->vote)
         return kt_error_set(error, KT_CORRUPT, "the log's folder has segments, but its vote file is missing");
-    code = load_vote(wal, &stale, error);
+    code = wal_load_vote(wal, &stale, error);
     if (code == KT_OK)
         code = wal_recover(wal, listing->segments, listing->segment_count, &recovered, error);
     if (code != KT_OK)
         return code;
     *torn_bytes = recovered.torn_end - recovered.end;
-    return repair(wal, listing, &recovered, stale, error);
+    code = repair(wal, listing, &recovered, stale, error);
+    /* What a reset or truncation made void, if a crash came before the files were removed. */
+    if (code == KT_OK && kt_wal_trim(wal, 0) != KT_OK)
+        code = kt_error_set(error, KT_IO_FAILED, "cannot remove log segments that hold nothing any more");
+    return code;
 }
 
-static struct kt_wal *new_wal(const struct kt_wal_options *options)
+struct kt_wal *wal_new(const struct kt_wal_options *options)
 {
     struct kt_wal *wal = kt_zalloc(sizeof(*wal));
 
@@ -170,7 +173,7 @@ static struct kt_wal *new_wal(const struct kt_wal_options *options)
 enum kt_code kt_wal_open(const struct kt_wal_options *options, struct kt_wal **wal, struct kt_wal_found *found,
                          struct kt_error *error)
 {
-    struct listing listing = {0};
+    struct wal_listing listing = {0};
     struct kt_wal *opened;
     enum kt_code code;
 
@@ -179,13 +182,12 @@ enum kt_code kt_wal_open(const struct kt_wal_options *options, struct kt_wal **w
     if (options->segment_bytes < WAL_SEGMENT_MIN || options->segment_bytes > WAL_SEGMENT_MAX)
         return kt_error_set(error, KT_BAD_REQUEST, "log segments of %llu bytes: the size must be %u to %u",
                             (unsigned long long)options->segment_bytes, WAL_SEGMENT_MIN, WAL_SEGMENT_MAX);
-    opened = new_wal(options);
-    code = list_folder(opened, &listing, error);
+    opened = wal_new(options);
+    code = wal_list(opened, &listing, error);
     if (code == KT_OK)
         code = listing.segment_count > 0 ? recover(opened, &listing, &found->torn_bytes, error)
                                          : create(opened, &listing, error);
-    kt_free(listing.segments);
-    kt_free(listing.spares);
+    wal_listing_release(&listing);
     if (code != KT_OK) {
         kt_wal_close(opened);
         return code;

@@ -1,7 +1,8 @@
 /*
  * The applier's thread: applies committed entries to the state in order and commits the state's transaction when a
  * reader waits for it, when enough is uncommitted, or a few milliseconds after the first uncommitted entry. Results go
- * back before the commit: the log already holds the write. A failure to apply or commit ends the process.
+ * back before the commit: the log already holds the write. A failure to apply or commit ends the process, but for a
+ * full disk: then what is not committed is applied again, from the copy kept here, until there is room.
  */
 #ifndef KT_CLUSTER_NODE_APPLIER_H
 #define KT_CLUSTER_NODE_APPLIER_H
@@ -16,7 +17,8 @@ struct kt_applier_options {
     struct kt_mailbox *mailbox; /* where the calls below run */
     void (*applied)(void *data, struct kt_apply_batch *batch);
     void (*visible)(void *data,
-                    kt_index index); /* something more can be seen; may be told less often than it happens */
+                    kt_index index);     /* something more can be seen; may be told less often than it happens */
+    void (*full)(void *data, bool full); /* the state cannot grow, or can again; on the applier's thread; may be NULL */
     void *data;
 };
 
@@ -29,6 +31,11 @@ struct kt_applier *kt_applier_start(const struct kt_applier_options *options);
 void kt_applier_submit(struct kt_applier *applier, struct kt_apply_batch *batch);
 /* Somebody waits to see the state up to index. Any thread. */
 void kt_applier_want(struct kt_applier *applier, kt_index index);
+/*
+ * From now on a full disk is not waited out: batches come back although the state does not hold them; the next start
+ * applies them again. For a stop. Any thread.
+ */
+void kt_applier_hurry(struct kt_applier *applier);
 /* Applies what was submitted, commits and ends the thread. What it posted may still be in the mailbox. */
 void kt_applier_stop(struct kt_applier *applier);
 /* After the mailbox was drained. */

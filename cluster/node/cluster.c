@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -201,6 +202,11 @@ void runtime_transport_closed(void *data)
     struct kt_cluster *cluster = data;
     cluster->transport = NULL;
     cluster->phase = DRAINING;
+    /* What waits for room on a full disk would wait for ever. */
+    if (cluster->writer != NULL)
+        kt_log_writer_hurry(cluster->writer);
+    if (cluster->applier != NULL)
+        kt_applier_hurry(cluster->applier);
 }
 
 /* Somebody is there to hand leadership to. Alone, there is nothing to wait for. */
@@ -252,7 +258,7 @@ static void watch_sync(struct kt_cluster *cluster)
 {
     uint64_t busy = kt_log_writer_busy_us(cluster->writer);
 
-    if (busy > SYNC_DEAD_US && !atomic_load(&cluster->full))
+    if (busy > SYNC_DEAD_US && !atomic_load(&cluster->log_full))
         kt_fatal("log", "a write to the log has not finished for %u seconds: the disk does not answer",
                  SYNC_DEAD_US / 1000000);
     if (busy > SYNC_SLOW_US && cluster->status.role == KT_LEADER)
@@ -265,7 +271,7 @@ static void watch(uv_timer_t *timer)
     kt_time_ms now = kt_clock_ms();
 
     if (cluster->phase == RUNNING) {
-        kt_replica_disk_full(cluster->replica, atomic_load(&cluster->full));
+        runtime_space_step(cluster, now);
         watch_sync(cluster);
         maybe_tick(cluster, now);
         maybe_trim(cluster, now);
@@ -352,6 +358,33 @@ void kt_cluster_read(struct kt_cluster *cluster, struct kt_read *read)
 {
     read->owner = cluster;
     kt_mailbox_post(&cluster->mailbox, &read->task, read_asked);
+}
+
+/* ---- Certificates ---- */
+
+struct tls_change {
+    struct kt_task task;
+    struct kt_cluster *cluster;
+    struct kt_tls_context *tls;
+};
+
+static void change_tls(struct kt_task *task)
+{
+    struct tls_change *change = KT_CONTAINER(task, struct tls_change, task);
+
+    if (change->cluster->phase == FOUNDING || change->cluster->phase == RUNNING)
+        kt_transport_set_tls(change->cluster->transport, change->tls);
+    kt_tls_context_drop(change->tls);
+    kt_free(change);
+}
+
+void kt_cluster_set_tls(struct kt_cluster *cluster, struct kt_tls_context *tls)
+{
+    struct tls_change *change = kt_zalloc(sizeof *change);
+
+    change->cluster = cluster;
+    change->tls = kt_tls_context_acquire(tls);
+    kt_mailbox_post(&cluster->mailbox, &change->task, change_tls);
 }
 
 void kt_cluster_status(struct kt_cluster *cluster, struct kt_replica_status *status)

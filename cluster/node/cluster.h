@@ -10,6 +10,7 @@
 #include "cluster/node/replica.h"
 
 struct kt_cluster;
+struct kt_tls_context;
 
 /* Why a cluster ends by itself: the node must stop and, unless it was replaced, start again. */
 enum kt_ended {
@@ -22,9 +23,11 @@ struct kt_cluster_options {
     kt_node_id self;
     const char *name;                /* nodes of different clusters refuse each other */
     const char *listen;              /* peer listener, "host:port" */
+    struct kt_tls_context *tls;      /* between the nodes; NULL: plain. A reference of its own is taken */
     const struct kt_member *members; /* the nodes that may be members, this one among them; copied */
     size_t member_count;
     unsigned election_ms, heartbeat_ms;
+    uint64_t min_free_bytes; /* of the data folder's disk: with less this node stops growing; 0: never */
     uint64_t log_keep_bytes; /* of the log, for nodes that come back after a while; more than that is trimmed */
     uint64_t
         transfer_bytes_per_s; /* at which the state is sent to a node that lacks more than the log holds; 0: no limit */
@@ -42,6 +45,9 @@ void kt_cluster_close(struct kt_cluster *cluster, unsigned wait_ms);
 /* Both are answered exactly once. deadline_ms is on kt_clock_ms. */
 void kt_cluster_propose(struct kt_cluster *cluster, struct kt_proposal *proposal);
 void kt_cluster_read(struct kt_cluster *cluster, struct kt_read *read);
+
+/* New connections between the nodes use this from now on (never NULL); those that stand go on. */
+void kt_cluster_set_tls(struct kt_cluster *cluster, struct kt_tls_context *tls);
 
 /* A copy of the last published status; texts live as long as the cluster. */
 void kt_cluster_status(struct kt_cluster *cluster, struct kt_replica_status *status);

@@ -14,6 +14,7 @@
  *   JOIN          le64 member id, le64 0: "make me a member in the place of whoever was this node before"
  *   OFFER         le64 term, le64 index: "what you lack is no longer in my log; fetch my state"
  *   CHECK         le64 index, le64 hash of the state as it was at that index
+ *   ROOM          le64 1 if the sender is short of disk space, le64 0
  */
 #ifndef KT_CLUSTER_NODE_PEER_FRAME_H
 #define KT_CLUSTER_NODE_PEER_FRAME_H
@@ -37,6 +38,7 @@ enum kt_frame_kind {
     KT_FRAME_JOIN,
     KT_FRAME_OFFER,
     KT_FRAME_CHECK,
+    KT_FRAME_ROOM,
 };
 
 /* A buffer for one frame; larger than any entry with its header. */

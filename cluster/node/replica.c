@@ -469,8 +469,7 @@ void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
         replica->swept_ms = replica->now;
         replica_proposals_sweep(replica);
         replica_reads_sweep(replica);
-        if (replica->full)
-            kt_replica_resign(replica);
+        replica_room_tick(replica);
     }
 }
 
@@ -478,7 +477,7 @@ kt_time_ms kt_replica_deadline(const struct kt_replica *replica)
 {
     kt_time_ms deadline = raft_timeout(&replica->raft);
 
-    if (replica->proposal_count > 0 || replica->read_count > 0 || replica->full)
+    if (replica->proposal_count > 0 || replica->read_count > 0 || replica_short(replica))
         deadline = KT_MIN(deadline, replica->swept_ms + REPLICA_SWEEP_MS);
     return deadline;
 }
@@ -640,6 +639,9 @@ void kt_replica_received(struct kt_replica *replica, kt_node_id from, struct kt_
     case KT_FRAME_CHECK:
         replica_check_received(replica, member, &reader);
         break;
+    case KT_FRAME_ROOM:
+        replica_room_received(replica, member, &reader);
+        break;
     default:
         kt_warn("replica", "unknown frame from node %llu", (unsigned long long)from);
     }
@@ -652,6 +654,7 @@ void kt_replica_connected(struct kt_replica *replica, kt_node_id peer)
     if (member == NULL || replica->dead)
         return;
     member->connected = true;
+    member->short_of_room = member->told_short = false;
     replica_stream_reset(replica, member);
     replica_say_hello(replica, peer);
     if (peer == replica->leader) {
@@ -698,6 +701,9 @@ void kt_replica_persisted(struct kt_replica *replica, struct kt_log_write *write
     struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
     kt_index last = 0;
 
+    /* Not durable: the disk is full and the node stops. Nothing follows from it, now or later. */
+    if (write->code != KT_OK)
+        replica->dead = true;
     if (write->votes)
         replica->votes_done++;
     /* Entries that were replaced meanwhile are not what is now in the log: they end the run. */
@@ -742,6 +748,8 @@ void kt_replica_fetched(struct kt_replica *replica, struct kt_log_read *read)
 void kt_replica_applied(struct kt_replica *replica, struct kt_apply_batch *batch)
 {
     replica->batches--;
+    if (batch->given_up)
+        replica->dead = true; /* results that are not there must not be told */
     if (batch->check_index != 0 && !replica->dead)
         replica_check_note(replica, batch->check_index, batch->check_hash);
     for (size_t i = 0; i < batch->count; i++) {
@@ -822,12 +830,12 @@ void kt_replica_flush(struct kt_replica *replica)
         replica_hand_over(replica);
 }
 
-void kt_replica_disk_full(struct kt_replica *replica, bool full)
+void kt_replica_resign(struct kt_replica *replica)
 {
-    replica->full = full;
+    replica_hand_leadership(replica, false);
 }
 
-void kt_replica_resign(struct kt_replica *replica)
+void replica_hand_leadership(struct kt_replica *replica, bool with_room)
 {
     struct raft_event event = {.type = RAFT_TRANSFER};
     kt_index best = 0;
@@ -838,7 +846,7 @@ void kt_replica_resign(struct kt_replica *replica)
         const struct member *member = &replica->members[i];
         raft_index match;
         if (member->id == replica->self || !member->connected || !member->voter ||
-            raft_match_index(&replica->raft, member->member, &match) != 0)
+            (with_room && member->short_of_room) || raft_match_index(&replica->raft, member->member, &match) != 0)
             continue;
         if (event.transfer.server_id == 0 || match > best) {
             best = match;
@@ -869,6 +877,8 @@ void kt_replica_status(const struct kt_replica *replica, struct kt_replica_statu
     status->proposals = replica->proposal_count;
     status->reads = replica->read_count;
     status->elections = replica->elections;
+    status->disk_low = replica->low;
+    status->disk_full = replica->full;
     status->peer_count = replica->member_count;
     for (size_t i = 0; i < replica->member_count; i++) {
         const struct member *member = &replica->members[i];

@@ -37,6 +37,7 @@ struct kt_proposal {
     uint64_t sequence;
     kt_term sent_term; /* the term under which it is with a leader now; 0: with none */
     bool tried;        /* it was handed to a leader once: without a result its outcome is unknown */
+    bool retried;      /* more than once: a refusal of the last time does not speak for the times before */
 };
 
 /* A read that wants to know how far the state must be. */
@@ -65,6 +66,7 @@ struct kt_apply_batch {
     kt_index check_index; /* set by the applier: the last multiple of KT_CHECK_ENTRIES in the batch, or 0 */
     uint64_t check_hash;  /* the state's hash there */
     size_t bytes;         /* of payload */
+    bool given_up;        /* set by the applier: not all was applied, because the disk is full and the node stops */
     void *applier;        /* whoever applies it may note itself here */
 };
 
@@ -183,8 +185,16 @@ void kt_replica_resign(struct kt_replica *replica);
  * them). Ignored when it cannot be done now; the host asks again.
  */
 void kt_replica_trim(struct kt_replica *replica, kt_index durable, kt_index index);
-/* The log cannot grow at the moment, or can again: a leader without room takes nothing and hands over. */
+/*
+ * The disk has no room at the moment, or has again: a leader without room hands over to a voter that has some. If there
+ * is none it refuses writes with KT_DISK_FULL.
+ */
 void kt_replica_disk_full(struct kt_replica *replica, bool full);
+/*
+ * Little room is left, or there is enough again: the same, but if nobody takes over, operations that free space
+ * (kt_op_kind.frees) are carried out. Independent of the above.
+ */
+void kt_replica_disk_low(struct kt_replica *replica, bool low);
 
 enum kt_role { KT_FOLLOWER, KT_CANDIDATE, KT_LEADER };
 
@@ -208,6 +218,7 @@ struct kt_replica_status {
     size_t peer_count;
     struct kt_peer_status peers[16]; /* the members, this node among them */
     uint64_t elections;              /* won by this node since start */
+    bool disk_low, disk_full;        /* as kt_replica_disk_low and kt_replica_disk_full told */
 };
 
 void kt_replica_status(const struct kt_replica *replica, struct kt_replica_status *status);

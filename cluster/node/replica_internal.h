@@ -98,6 +98,8 @@ struct member {
     kt_member_id member; /* which life of it the configuration names; 0: none */
     bool voter;
     bool connected;
+    bool short_of_room;   /* it told that its disk is */
+    bool told_short;      /* what it was told of this node's */
     kt_member_id joining; /* leader: the member that asks to take this node's place; 0: none */
     struct stream stream;
 };
@@ -168,7 +170,9 @@ struct kt_replica {
     kt_term term;
     kt_node_id leader;
     kt_index barrier;    /* leader: the first index of its own term */
-    bool full;           /* the disk below the log is: nothing new is taken, leadership goes elsewhere */
+    bool full;           /* the disk below the log or the state is: nothing can be written at the moment */
+    bool low;            /* little is left there: nothing that needs more of it is taken */
+    kt_time_ms short_ms; /* leader and full or low: when handing over was begun; 0: not yet */
     bool barrier_needed; /* leader without an entry of its own term yet */
     uint64_t elections;
     struct turn turn;
@@ -240,6 +244,8 @@ void replica_fatal(struct kt_replica *replica, enum kt_code code, const char *fo
 /* Through the host, or held until the votes before it are durable. false: dropped. */
 bool replica_send(struct kt_replica *replica, kt_node_id to, struct kt_buf *frame);
 bool replica_leads(const struct kt_replica *replica);
+/* To the connected voter that has most of the log; with_room: among those that have disk space. */
+void replica_hand_leadership(struct kt_replica *replica, bool with_room);
 /* Leads, its own term's entry is committed, and no transfer is under way: it may answer what needs certainty. */
 bool replica_serves(const struct kt_replica *replica);
 
@@ -293,6 +299,23 @@ void replica_members_tick(struct kt_replica *replica);
 /* replica_snapshot.c */
 void replica_offer(struct kt_replica *replica, struct member *member, const struct raft_install_snapshot *fields);
 void replica_offer_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
+
+/* replica_room.c */
+enum room {
+    ROOM_FINE,
+    ROOM_ELSEWHERE, /* short of it, and another node is about to take over: everything waits */
+    ROOM_LOW,       /* only what frees space is taken */
+    ROOM_NONE       /* nothing is */
+};
+
+/* What this node, as a leader, may take into the log. */
+enum room replica_room(const struct kt_replica *replica);
+bool replica_short(const struct kt_replica *replica);
+/* Whether an encoded operation frees space. */
+bool replica_op_frees(struct kt_slice bytes);
+void replica_room_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
+/* Tells the others, hands over. */
+void replica_room_tick(struct kt_replica *replica);
 
 /* replica_check.c */
 void replica_check_note(struct kt_replica *replica, kt_index index, uint64_t hash);

@@ -36,7 +36,7 @@ void kt_replica_propose(struct kt_replica *replica, struct kt_proposal *proposal
 {
     KT_CHECK(proposal->op.len >= KT_OP_HEADER_BYTES);
     proposal->sent_term = 0;
-    proposal->tried = false;
+    proposal->tried = proposal->retried = false;
     proposal->sequence = ++replica->sequence;
     kt_list_append(&replica->proposals, &proposal->link);
     replica->proposal_count++;
@@ -76,6 +76,13 @@ static struct kt_proposal *first_unsent(struct kt_replica *replica)
         unsent = proposal;
     }
     return unsent;
+}
+
+static void note_sent(struct kt_proposal *proposal, kt_term term)
+{
+    proposal->sent_term = term;
+    proposal->retried = proposal->tried;
+    proposal->tried = true;
 }
 
 static struct kt_proposal *after(struct kt_replica *replica, struct kt_proposal *proposal)
@@ -149,6 +156,8 @@ static void answer_own(struct kt_replica *replica, uint64_t sequence, struct kt_
     struct kt_proposal *proposal = proposal_of(replica, sequence);
 
     replica->resend_ms = replica->now;
+    if (proposal != NULL && reply->code == KT_DISK_FULL && proposal->retried)
+        return; /* the leader took nothing this time; the time before it may have */
     /* A second application finds the record gone only if the first result was delivered: nobody waits for this one. */
     if (proposal == NULL || reply->code == KT_STALE)
         return;
@@ -285,8 +294,7 @@ static void submit_all(struct kt_replica *replica)
         kt_op_stamp_origin(proposal->op.data, replica->origin, proposal->sequence, below);
         gather(&gathering, kt_buf_slice(&proposal->op));
         add_ticket(replica, (struct ticket){.sequence = proposal->sequence});
-        proposal->sent_term = term;
-        proposal->tried = true;
+        note_sent(proposal, term);
     }
     KT_CHECK(replica->tickets_next == replica->window.next + gathering.count);
     pack(replica, &gathering);
@@ -299,6 +307,60 @@ static void submit_all(struct kt_replica *replica)
         replica_fatal(replica, KT_INTERNAL, "the core of a leader refuses entries: %s", replica->raft.errmsg);
     kt_free(gathering.entries);
     kt_free(gathering.shadows);
+}
+
+/* ---- Not enough room ---- */
+
+static void refuse_forwarded(struct kt_replica *replica, const struct forwarded *forwarded)
+{
+    struct kt_reply reply;
+    struct kt_buf frame;
+    struct kt_op op;
+
+    if (kt_op_decode(kt_slice(forwarded->op, forwarded->len), &op) != KT_OK)
+        return; /* checked when it was received */
+    kt_reply_init(&reply);
+    kt_reply_fail(&reply, KT_DISK_FULL, "%s", kt_code_text(KT_DISK_FULL));
+    kt_frame_init(&frame);
+    kt_frame_reply(&frame, op.origin, op.sequence, &reply);
+    kt_reply_release(&reply);
+    replica_send(replica, forwarded->peer, &frame);
+}
+
+/* Nobody has more room than this leader: what would need it is refused, so that it does not wait in vain. */
+static void refuse_growth(struct kt_replica *replica, bool all)
+{
+    struct kt_proposal *proposal = first_unsent(replica), *next;
+    struct kt_list *link = replica->intake.next;
+
+    for (; proposal != NULL; proposal = next) {
+        next = after(replica, proposal);
+        if (!proposal->tried && (all || !replica_op_frees(kt_buf_slice(&proposal->op))))
+            finish_without_result(replica, proposal, KT_DISK_FULL);
+    }
+    while (link != &replica->intake) {
+        struct forwarded *forwarded = KT_CONTAINER(link, struct forwarded, link);
+        link = link->next;
+        if (!all && replica_op_frees(kt_slice(forwarded->op, forwarded->len)))
+            continue;
+        refuse_forwarded(replica, forwarded);
+        replica->intake_bytes -= forwarded->len;
+        kt_list_remove(&forwarded->link);
+        kt_free(forwarded);
+    }
+}
+
+/* A leader's turn. While leadership is handed over the core takes nothing: what is here waits for the outcome. */
+static void take_all(struct kt_replica *replica)
+{
+    enum room room = replica_room(replica);
+
+    if (replica->barrier_needed || raft_transferee(&replica->raft) != 0 || room == ROOM_ELSEWHERE)
+        return;
+    if (room != ROOM_FINE)
+        refuse_growth(replica, room == ROOM_NONE);
+    if (room != ROOM_NONE)
+        submit_all(replica);
 }
 
 /* ---- To another node ---- */
@@ -331,8 +393,7 @@ static void forward_all(struct kt_replica *replica)
         if (!replica_send(replica, leader, &frame))
             return; /* sent again when the way is free: nothing after it went ahead */
         for (; from != proposal; from = after(replica, from)) {
-            from->sent_term = term;
-            from->tried = true;
+            note_sent(from, term);
         }
         replica->resend_ms = replica->now;
     }
@@ -343,12 +404,7 @@ void replica_propose_flush(struct kt_replica *replica)
     const struct member *leader;
 
     if (replica_leads(replica)) {
-        /*
-         * While leadership is handed over the core takes nothing, and a full disk nothing either: what is here waits
-         * for the outcome.
-         */
-        if (!replica->barrier_needed && !replica->full && raft_transferee(&replica->raft) == 0)
-            submit_all(replica);
+        take_all(replica);
         return;
     }
     leader = replica->leader != 0 ? replica_member(replica, replica->leader) : NULL;

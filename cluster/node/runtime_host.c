@@ -165,7 +165,18 @@ void runtime_writer_full(void *data, bool full)
         kt_fail("log", "the disk is full: writes wait until there is room");
     else
         kt_info("log", "the disk has room again");
-    atomic_store(&cluster->full, full);
+    atomic_store(&cluster->log_full, full);
+}
+
+/* On the applier's thread. */
+void runtime_applier_full(void *data, bool full)
+{
+    struct kt_cluster *cluster = data;
+    if (full)
+        kt_fail("store", "the state cannot grow: what is committed waits until there is room");
+    else
+        kt_info("store", "the state has room again");
+    atomic_store(&cluster->state_full, full);
 }
 
 /* ---- Another node's state ---- */

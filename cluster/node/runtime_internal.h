@@ -24,6 +24,8 @@
 /* Deadline of operations that the engines propose. */
 #define ENGINE_DEADLINE_MS 5000u
 
+/* The free space of the data folder is looked at this often. */
+#define SPACE_MS 1000u
 /* What the log occupies is looked at this often, and entries that the state makes superfluous are forgotten. */
 #define TRIM_MS 1000u
 /* Nodes that a founding waits for are named in the log this often. */
@@ -63,7 +65,7 @@ struct kt_cluster {
     struct kt_task stop_task;
     kt_time_ms stop_by;
     unsigned writes, batches, fetches; /* with other threads */
-    atomic_bool full;
+    atomic_bool log_full, state_full;  /* as their threads told last */
 
     /* What came before there was a replica. */
     struct kt_list early_proposals, early_reads;
@@ -80,6 +82,13 @@ struct kt_cluster {
     enum kt_code trim_code;
     kt_time_ms trimmed_ms;
     kt_index trim_durable, trim_to;
+
+    uv_work_t space_work;
+    bool looking;         /* at the space, on the pool */
+    bool low;             /* less of it than storage.min_free_mb, until there is a quarter more than that again */
+    uint64_t space_bytes; /* free, as seen last */
+    int space_error;
+    kt_time_ms looked_ms;
 
     bool transferring; /* another node's state is on its way */
 
@@ -111,7 +120,12 @@ void runtime_peer_connected(void *data, kt_node_id peer);
 void runtime_peer_disconnected(void *data, kt_node_id peer);
 void runtime_writer_failed(void *data, enum kt_code code, const char *text);
 void runtime_writer_full(void *data, bool full);
+void runtime_applier_full(void *data, bool full);
 bool runtime_send(void *data, kt_node_id to, struct kt_buf *frame);
+
+/* runtime_space.c */
+/* Looks at the free space from time to time, and tells the replica what it means. */
+void runtime_space_step(struct kt_cluster *cluster, kt_time_ms now);
 
 /* runtime_start.c */
 /* While founding: says hello, and goes on to running when the outcome is there. */

@@ -36,6 +36,7 @@ static void start_threads(struct kt_cluster *cluster)
                                          .mailbox = &cluster->mailbox,
                                          .applied = runtime_batch_applied,
                                          .visible = runtime_state_visible,
+                                         .full = runtime_applier_full,
                                          .data = cluster};
     KT_CHECK(kt_log_writer_start(&writer, &cluster->writer) == KT_OK);
     cluster->applier = kt_applier_start(&applier);
@@ -190,6 +191,7 @@ static enum kt_code open_transport(struct kt_cluster *cluster, struct kt_error *
         .self = cluster->options.self,
         .listen = cluster->listen,
         .cluster = cluster->name,
+        .tls = cluster->options.tls,
         .peers = peers,
         .reconnect_ms = RECONNECT_MS,
         .dead_ms = DEAD_ELECTIONS * cluster->options.election_ms,
@@ -219,6 +221,7 @@ static void release(struct kt_cluster *cluster)
     for (size_t i = 0; i < cluster->options.member_count; i++)
         kt_free((char *)(uintptr_t)cluster->members[i].address);
     kt_free(cluster->members);
+    kt_tls_context_drop(cluster->options.tls);
     kt_free(cluster->name);
     kt_free(cluster->listen);
     kt_free(cluster);
@@ -231,6 +234,7 @@ static struct kt_cluster *create(const struct kt_cluster_options *options)
     cluster->options = *options;
     cluster->boot = options->boot;
     cluster->name = kt_text_dup(options->name);
+    kt_tls_context_acquire(options->tls);
     cluster->listen = kt_text_dup(options->listen);
     cluster->members = kt_zalloc(options->member_count * sizeof *cluster->members + 1);
     for (size_t i = 0; i < options->member_count; i++) {

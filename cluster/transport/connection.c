@@ -1,11 +1,12 @@
 /*
- * One TCP connection: its handles, the preface, framing, the read buffer and the queue of what is to be sent.
+ * One TCP connection: its handles, TLS, the preface, framing and the read buffer. What it sends: connection_write.c.
  *
- * Bytes pass the socket in two places alone, read_bytes and write_batch: a filter (TLS) goes between them and the
- * framing.
+ * Bytes come from the socket in read_bytes alone. Under TLS they are read into a buffer that all connections share and
+ * decrypted into the connection's own at once, so that framing sees the same plain bytes with and without it.
  */
 #include "cluster/transport/transport_internal.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -27,16 +28,10 @@ struct connection *connection_create(struct kt_transport *transport)
     connection->tcp.data = connection;
     connection->timer.data = connection;
     connection->handles = 2;
+    kt_buf_init(&connection->sealed, KT_TLS_OUTPUT_MAX);
     kt_list_append(&transport->connections, &connection->link);
     transport->pending++;
     return connection;
-}
-
-static void release_frames(struct connection *connection)
-{
-    for (size_t i = 0; i < connection->frames_count; i++)
-        kt_buf_release(&connection->frames[(connection->frames_head + i) & (connection->frames_cap - 1)].payload);
-    kt_free(connection->frames);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -45,7 +40,8 @@ static void on_closed(uv_handle_t *handle)
     if (--connection->handles > 0)
         return;
     /* A cancelled write has been called back by now, so nothing refers to the frames any more. */
-    release_frames(connection);
+    connection_release_output(connection);
+    kt_tls_free(connection->tls);
     kt_free(connection->input);
     kt_list_remove(&connection->link);
     transport_gone(connection);
@@ -59,6 +55,41 @@ void connection_close(struct connection *connection)
     connection->state = CONNECTION_CLOSED;
     uv_close((uv_handle_t *)&connection->timer, on_closed);
     uv_close((uv_handle_t *)&connection->tcp, on_closed);
+}
+
+static void on_lingered(uv_timer_t *timer)
+{
+    connection_close(timer->data);
+}
+
+void connection_linger(struct connection *connection)
+{
+    uv_os_fd_t fd;
+    if (connection->state == CONNECTION_CLOSED || connection->state == CONNECTION_LINGER)
+        return;
+    /* Closed with bytes unread, the kernel would answer with a reset, which takes the alert with it. */
+    connection->state = CONNECTION_LINGER;
+    if (uv_fileno((uv_handle_t *)&connection->tcp, &fd) == 0)
+        shutdown(fd, SHUT_WR);
+    uv_timer_start(&connection->timer, on_lingered, LINGER_MS, 0);
+}
+
+int connection_detach(struct connection *connection, struct kt_tls **tls)
+{
+    uv_os_fd_t fd;
+    int own = -1;
+    /* Whoever says more than a preface before it has an answer is not served. */
+    bool quiet = connection->input_start == connection->input_end && connection->write_bytes == 0;
+    if (quiet && uv_fileno((const uv_handle_t *)&connection->tcp, &fd) == 0)
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    *tls = NULL;
+    if (own >= 0 && connection->tls) {
+        *tls = connection->tls;
+        connection->tls = NULL;
+        kt_tls_forget(*tls);
+    }
+    connection_close(connection);
+    return own;
 }
 
 /* ---- reading ---- */
@@ -150,13 +181,84 @@ static void take_preface(struct connection *connection)
         return;
     if (code == KT_OK)
         connection->input_start += PREFACE_BYTES;
+    if (code == KT_BAD_FRAME && !connection->tls &&
+        kt_tls_begins(
+            kt_slice(connection->input + connection->input_start, connection->input_end - connection->input_start))) {
+        /* To a guest anything that is no TLS says it all. */
+        if (!connection->dialled)
+            connection_greet(connection, 0, VERDICT_PLAIN);
+        transport_broken(connection, NOTICE_TLS + (int)KT_TLS_NOT_TLS,
+                         "it speaks TLS, and this node does not: cluster.tls is not set");
+        return;
+    }
     transport_greeted(connection, code, &preface);
 }
+
+static void take_plain(struct connection *connection)
+{
+    if (connection->state == CONNECTION_NEW)
+        take_preface(connection);
+    if (connection->state == CONNECTION_READY)
+        take_frames(connection);
+}
+
+/* ---- TLS ---- */
+
+/* Goes on with the handshake. true: it is done, and the connection still stands. */
+static bool shake(struct connection *connection)
+{
+    if (connection->shaken)
+        return true;
+    enum kt_code code = kt_tls_shake(connection->tls);
+    if (code == KT_MORE) {
+        connection_push(connection);
+        return false;
+    }
+    if (code != KT_OK) {
+        connection_tls_failed(connection);
+        return false;
+    }
+    connection->shaken = true;
+    if (connection->dialled)
+        transport_dialled(connection, 0);
+    else
+        connection_push(connection);
+    return connection->state == CONNECTION_NEW;
+}
+
+static void take_sealed(struct connection *connection, struct kt_slice bytes)
+{
+    kt_tls_feed(connection->tls, bytes);
+    if (!shake(connection))
+        return;
+    while (connection->state == CONNECTION_NEW || connection->state == CONNECTION_READY) {
+        size_t got;
+        /* Framing leaves room: for a whole preface, or for the frame that is arriving. */
+        enum kt_code code = kt_tls_read(connection->tls, connection->input + connection->input_end,
+                                        connection->input_cap - connection->input_end, &got);
+        if (code == KT_MORE) {
+            connection_push(connection);
+            return;
+        }
+        if (code != KT_OK) {
+            connection_tls_failed(connection);
+            return;
+        }
+        connection->input_end += got;
+        take_plain(connection);
+    }
+}
+
+/* ---- the socket ---- */
 
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
 {
     struct connection *connection = handle->data;
     (void)suggested;
+    if (connection->tls) {
+        *room = uv_buf_init((char *)connection->transport->sealed_input, SEALED_BYTES);
+        return;
+    }
     room->base = (char *)connection->input + connection->input_end;
     room->len = connection->input_cap - connection->input_end;
 }
@@ -164,19 +266,25 @@ static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
 static void read_bytes(uv_stream_t *stream, ssize_t n, const uv_buf_t *room)
 {
     struct connection *connection = stream->data;
-    (void)room;
     if (connection->state == CONNECTION_CLOSED || n == 0)
         return;
+    if (connection->state == CONNECTION_LINGER) {
+        if (n < 0)
+            connection_close(connection);
+        return;
+    }
     if (n < 0) {
         const char *why = n == UV_EOF ? "the other side closed it" : uv_strerror((int)n);
-        transport_broken(connection, NOTICE_LOST, "%s", why);
+        bool shaking = connection->tls && !connection->shaken;
+        transport_broken(connection, NOTICE_LOST, "%s%s", why, shaking ? " during the TLS handshake" : "");
+        return;
+    }
+    if (connection->tls) {
+        take_sealed(connection, kt_slice(room->base, (size_t)n));
         return;
     }
     connection->input_end += (size_t)n;
-    if (connection->state == CONNECTION_NEW)
-        take_preface(connection);
-    if (connection->state == CONNECTION_READY)
-        take_frames(connection);
+    take_plain(connection);
 }
 
 /* ---- beginning ---- */
@@ -184,11 +292,13 @@ static void read_bytes(uv_stream_t *stream, ssize_t n, const uv_buf_t *room)
 static void on_late(uv_timer_t *timer)
 {
     struct connection *connection = timer->data;
-    if (connection->dialled && !connection->preface_sent) {
+    unsigned preface_ms = connection->transport->preface_ms;
+    if (!connection->stands)
         transport_dialled(connection, UV_ETIMEDOUT);
-        return;
-    }
-    transport_broken(connection, NOTICE_NO_PREFACE, "no preface came within %u ms", connection->transport->preface_ms);
+    else if (connection->tls && !connection->shaken)
+        transport_broken(connection, NOTICE_NO_HANDSHAKE, "no TLS handshake within %u ms", preface_ms);
+    else
+        transport_broken(connection, NOTICE_NO_PREFACE, "no preface came within %u ms", preface_ms);
 }
 
 /* Linux options that libuv has no name for. They fail on no TCP socket; without them a connection still works. */
@@ -226,9 +336,14 @@ static void name_remote(struct connection *connection)
              port);
 }
 
-/* The TCP connection stands: the other side's preface is awaited. */
+/* The TCP connection stands: TLS begins, if there is any, and the other side's preface is awaited. */
 static void start_reading(struct connection *connection)
 {
+    struct kt_tls_context *tls = connection->transport->tls;
+    connection->stands = true;
+    if (tls)
+        connection->tls = connection->dialled ? kt_tls_create(tls, KT_TLS_CLIENT, connection->peer->id)
+                                              : kt_tls_create(tls, KT_TLS_SERVER, 0);
     tune(connection);
     name_remote(connection);
     connection->input = kt_alloc(INPUT_BYTES);
@@ -246,7 +361,11 @@ static void on_connected(uv_connect_t *request, int status)
         return;
     if (status == 0)
         start_reading(connection);
-    if (connection->state == CONNECTION_NEW)
+    if (connection->state != CONNECTION_NEW)
+        return;
+    if (connection->tls)
+        shake(connection); /* the answer to it goes on */
+    else
         transport_dialled(connection, status);
 }
 
@@ -280,8 +399,13 @@ bool connection_greet(struct connection *connection, uint64_t to, enum verdict v
                               .sequence = ++transport->sequence};
     uint8_t bytes[PREFACE_BYTES];
     preface_write(&preface, bytes);
-    uv_buf_t out = uv_buf_init((char *)bytes, PREFACE_BYTES);
     connection->preface_sent = true;
+    if (connection->tls) {
+        struct kt_slice piece = kt_slice(bytes, sizeof(bytes));
+        return kt_tls_write(connection->tls, &piece, 1) == KT_OK &&
+               (connection_push(connection) || connection->state == CONNECTION_NEW);
+    }
+    uv_buf_t out = uv_buf_init((char *)bytes, PREFACE_BYTES);
     /* The first bytes of a connection: its send buffer is empty, so a socket that does not take them is broken. */
     return uv_try_write((uv_stream_t *)&connection->tcp, &out, 1) == (int)PREFACE_BYTES;
 }
@@ -290,139 +414,4 @@ void connection_ready(struct connection *connection)
 {
     connection->state = CONNECTION_READY;
     uv_timer_stop(&connection->timer);
-}
-
-/* ---- writing ---- */
-
-static struct output_frame *frame_at(struct connection *connection, size_t i)
-{
-    return &connection->frames[(connection->frames_head + i) & (connection->frames_cap - 1)];
-}
-
-static size_t frame_bytes(const struct output_frame *frame)
-{
-    return FRAME_HEADER_BYTES + frame->payload.len;
-}
-
-static void grow_ring(struct connection *connection)
-{
-    size_t cap = connection->frames_cap ? connection->frames_cap * 2 : 16;
-    struct output_frame *frames = kt_alloc(cap * sizeof(*frames));
-    for (size_t i = 0; i < connection->frames_count; i++)
-        frames[i] = *frame_at(connection, i);
-    kt_free(connection->frames);
-    connection->frames = frames;
-    connection->frames_cap = cap;
-    connection->frames_head = 0;
-}
-
-bool connection_send(struct connection *connection, struct kt_buf *payload)
-{
-    size_t bytes = FRAME_HEADER_BYTES + payload->len;
-    if (connection->state != CONNECTION_READY || connection->frames_count >= OUTPUT_FRAMES_MAX ||
-        bytes > KT_PEER_QUEUE_BYTES_MAX - connection->queued_bytes) {
-        kt_buf_release(payload);
-        return false;
-    }
-    if (connection->frames_count == connection->frames_cap)
-        grow_ring(connection);
-    struct output_frame *frame = frame_at(connection, connection->frames_count++);
-    memset(frame, 0, sizeof(*frame));
-    kt_buf_take(payload, &frame->payload);
-    kt_put_le32(frame->header, (uint32_t)frame->payload.len);
-    kt_put_le32(frame->header + 4, kt_crc32c(0, frame->payload.data, frame->payload.len));
-    connection->queued_bytes += bytes;
-    transport_dirty(connection->transport);
-    return true;
-}
-
-/* The first frames, as far as a write takes them; bytes: of all of them. */
-static unsigned gather(struct connection *connection, uv_buf_t *out, size_t *bytes)
-{
-    size_t skip = connection->head_sent;
-    unsigned count = 0;
-    *bytes = 0;
-    for (size_t i = 0; i < connection->frames_count && i < OUTPUT_BATCH_FRAMES && *bytes < OUTPUT_BATCH_BYTES; i++) {
-        struct output_frame *frame = frame_at(connection, i);
-        *bytes += frame_bytes(frame) - skip;
-        if (skip < FRAME_HEADER_BYTES)
-            out[count++] = uv_buf_init((char *)frame->header + skip, (unsigned)(FRAME_HEADER_BYTES - skip));
-        size_t payload_skip = skip > FRAME_HEADER_BYTES ? skip - FRAME_HEADER_BYTES : 0;
-        if (frame->payload.len > payload_skip)
-            out[count++] =
-                uv_buf_init((char *)frame->payload.data + payload_skip, (unsigned)(frame->payload.len - payload_skip));
-        skip = 0;
-    }
-    return count;
-}
-
-/* So many bytes have left: whole frames are freed. */
-static void sent(struct connection *connection, size_t bytes)
-{
-    bytes += connection->head_sent;
-    while (connection->frames_count > 0 && bytes >= frame_bytes(frame_at(connection, 0))) {
-        struct output_frame *frame = frame_at(connection, 0);
-        bytes -= frame_bytes(frame);
-        connection->queued_bytes -= frame_bytes(frame);
-        kt_buf_release(&frame->payload);
-        connection->frames_head = (connection->frames_head + 1) & (connection->frames_cap - 1);
-        connection->frames_count--;
-    }
-    connection->head_sent = bytes;
-}
-
-static void on_written(uv_write_t *request, int status)
-{
-    struct connection *connection = request->data;
-    size_t bytes = connection->write_bytes;
-    connection->write_bytes = 0;
-    if (connection->state == CONNECTION_CLOSED)
-        return;
-    if (status < 0) {
-        transport_broken(connection, NOTICE_LOST, "%s", uv_strerror(status));
-        return;
-    }
-    sent(connection, bytes);
-    if (connection->frames_count > 0)
-        transport_dirty(connection->transport);
-}
-
-/* Writes one gathered batch; *bytes: what left at once. false: the socket takes no more now, or it broke. */
-static bool write_batch(struct connection *connection, size_t *bytes)
-{
-    uv_buf_t out[2 * OUTPUT_BATCH_FRAMES];
-    uv_stream_t *stream = (uv_stream_t *)&connection->tcp;
-    size_t wanted;
-    unsigned count = gather(connection, out, &wanted);
-    int n = uv_try_write(stream, out, count);
-    *bytes = n > 0 ? (size_t)n : 0;
-    if (n < 0 && n != UV_EAGAIN) {
-        transport_broken(connection, NOTICE_LOST, "%s", uv_strerror(n));
-        return false;
-    }
-    sent(connection, *bytes);
-    if (*bytes == wanted)
-        return true;
-    count = gather(connection, out, &connection->write_bytes);
-    connection->write.data = connection;
-    int failed = uv_write(&connection->write, stream, out, count, on_written);
-    if (failed) {
-        connection->write_bytes = 0;
-        transport_broken(connection, NOTICE_LOST, "%s", uv_strerror(failed));
-    }
-    return false;
-}
-
-bool connection_flush(struct connection *connection)
-{
-    size_t left = 0;
-    while (connection->state == CONNECTION_READY && connection->write_bytes == 0 && connection->frames_count > 0) {
-        size_t bytes;
-        if (left >= OUTPUT_TURN_BYTES)
-            return true;
-        if (!write_batch(connection, &bytes))
-            return false;
-        left += bytes;
-    }
-    return false;
 }

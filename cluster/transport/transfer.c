@@ -38,7 +38,8 @@ struct transfer {
     struct kt_transport *transport;
     struct kt_task task; /* back to the loop */
     pthread_t thread;
-    atomic_int fd; /* the socket, -1 while there is none; shut down to break off */
+    atomic_int fd;        /* the socket, -1 while there is none; shut down to break off */
+    struct stream stream; /* what the bytes go through */
     atomic_bool cancelled;
     enum kt_code code;
     uint64_t bytes;
@@ -63,54 +64,22 @@ struct transfers {
     struct kt_mailbox mailbox;
 };
 
-/* ---- Sockets that block ---- */
-
-static bool send_all(int fd, const void *data, size_t len)
-{
-    const uint8_t *at = data;
-
-    while (len > 0) {
-        ssize_t sent = send(fd, at, len, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent <= 0)
-            return false;
-        at += sent;
-        len -= (size_t)sent;
-    }
-    return true;
-}
-
-static bool receive_all(int fd, void *data, size_t len)
-{
-    uint8_t *at = data;
-
-    while (len > 0) {
-        ssize_t got = recv(fd, at, len, 0);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false;
-        at += got;
-        len -= (size_t)got;
-    }
-    return true;
-}
-
-static void block(int fd)
-{
-    struct timeval stalled = {.tv_sec = STALLED_S};
-
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stalled, sizeof stalled);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &stalled, sizeof stalled);
-}
-
 static void close_socket(struct transfer *transfer)
 {
     int fd = atomic_exchange(&transfer->fd, -1);
+    stream_release(&transfer->stream);
     if (fd >= 0)
         close(fd);
+}
+
+static bool send_all(struct transfer *transfer, const void *data, size_t len)
+{
+    return stream_send(&transfer->stream, transfer->fd, data, len);
+}
+
+static bool receive_all(struct transfer *transfer, void *data, size_t len)
+{
+    return stream_receive(&transfer->stream, transfer->fd, data, len);
 }
 
 /* ---- Back on the loop ---- */
@@ -199,8 +168,8 @@ static enum kt_code send_chunks(struct transfer *transfer, uint8_t *chunk)
         kt_put_le32(header, (uint32_t)held);
         kt_put_le32(header + 4, kt_crc32c(0, chunk, (size_t)held));
         all = kt_crc32c(all, chunk, (size_t)held);
-        if (atomic_load(&transfer->cancelled) || !send_all(transfer->fd, header, CHUNK_HEADER_BYTES) ||
-            !send_all(transfer->fd, chunk, (size_t)held))
+        if (atomic_load(&transfer->cancelled) || !send_all(transfer, header, CHUNK_HEADER_BYTES) ||
+            !send_all(transfer, chunk, (size_t)held))
             return KT_IO_FAILED;
         transfer->bytes += (uint64_t)held;
         pace(transfer, began_us);
@@ -232,7 +201,7 @@ static void *serve(void *data)
     /* Only a copy that is known to be whole gets its end. */
     if (code == KT_OK)
         code = (enum kt_code)(intptr_t)copied;
-    if (code == KT_OK && !send_all(transfer->fd, transfer->ending, sizeof transfer->ending))
+    if (code == KT_OK && !send_all(transfer, transfer->ending, sizeof transfer->ending))
         code = KT_IO_FAILED;
     kt_free(chunk);
     finish(transfer, code);
@@ -248,7 +217,7 @@ static struct transfer *create(struct kt_transport *transport)
     return transfer;
 }
 
-bool transfer_serve_socket(struct kt_transport *transport, kt_node_id to, int fd)
+bool transfer_serve_socket(struct kt_transport *transport, kt_node_id to, int fd, struct kt_tls *tls)
 {
     struct transfers *transfers = transport->transfers;
     struct transfer *transfer;
@@ -261,7 +230,8 @@ bool transfer_serve_socket(struct kt_transport *transport, kt_node_id to, int fd
         kt_free(transfer);
         return false;
     }
-    block(fd);
+    stream_block(fd);
+    stream_init(&transfer->stream, tls);
     atomic_store(&transfer->fd, fd);
     transfers->serving = transfer;
     KT_CHECK(pthread_create(&transfer->thread, NULL, serve, transfer) == 0);
@@ -296,8 +266,17 @@ static int connect_to(struct transfer *transfer)
     }
     freeaddrinfo(found);
     if (fd >= 0)
-        block(fd);
+        stream_block(fd);
     return fd;
+}
+
+static bool shake(struct transfer *transfer)
+{
+    if (stream_shake(&transfer->stream, transfer->fd))
+        return true;
+    kt_warn(LOG, "the connection for the state of node %llu was closed: %s", (unsigned long long)transfer->from,
+            kt_tls_failure(transfer->stream.tls) ? kt_tls_text(transfer->stream.tls) : "no TLS handshake");
+    return false;
 }
 
 static bool greet(struct transfer *transfer)
@@ -312,7 +291,7 @@ static bool greet(struct transfer *transfer)
     uint8_t bytes[PREFACE_BYTES];
 
     preface_write(&preface, bytes);
-    return send_all(transfer->fd, bytes, sizeof bytes) && receive_all(transfer->fd, bytes, sizeof bytes) &&
+    return send_all(transfer, bytes, sizeof bytes) && receive_all(transfer, bytes, sizeof bytes) &&
            preface_read(kt_slice(bytes, sizeof bytes), &preface) == KT_OK && preface.verdict == VERDICT_WELCOME &&
            preface.cluster == transport->cluster && preface.from == transfer->from;
 }
@@ -337,12 +316,12 @@ static enum kt_code receive_chunks(struct transfer *transfer, int file, uint8_t 
     uint32_t all = 0, len;
 
     for (;;) {
-        if (atomic_load(&transfer->cancelled) || !receive_all(transfer->fd, header, sizeof header))
+        if (atomic_load(&transfer->cancelled) || !receive_all(transfer, header, sizeof header))
             return KT_IO_FAILED;
         len = kt_get_le32(header);
         if (len == 0)
             break;
-        if (len > KT_TRANSFER_CHUNK_BYTES || !receive_all(transfer->fd, chunk, len))
+        if (len > KT_TRANSFER_CHUNK_BYTES || !receive_all(transfer, chunk, len))
             return KT_IO_FAILED;
         if (kt_crc32c(0, chunk, len) != kt_get_le32(header + 4))
             return KT_CORRUPT;
@@ -351,7 +330,7 @@ static enum kt_code receive_chunks(struct transfer *transfer, int file, uint8_t 
         all = kt_crc32c(all, chunk, len);
         transfer->bytes += len;
     }
-    if (!receive_all(transfer->fd, ending, sizeof ending))
+    if (!receive_all(transfer, ending, sizeof ending))
         return KT_IO_FAILED;
     if (kt_get_le64(ending) != transfer->bytes || kt_get_le32(ending + 8) != all || transfer->bytes == 0)
         return KT_CORRUPT;
@@ -368,7 +347,7 @@ static void *fetch(void *data)
     pthread_setname_np(pthread_self(), "fetch state");
     if (file >= 0) {
         atomic_store(&transfer->fd, connect_to(transfer));
-        if (transfer->fd >= 0 && !atomic_load(&transfer->cancelled) && greet(transfer))
+        if (transfer->fd >= 0 && !atomic_load(&transfer->cancelled) && shake(transfer) && greet(transfer))
             code = receive_chunks(transfer, file, chunk);
         close(file);
         if (code != KT_OK)
@@ -394,6 +373,7 @@ bool kt_transfer_fetch(struct kt_transport *transport, kt_node_id from, const ch
     transfer->path = kt_text_dup(path);
     transfer->done = done;
     transfer->data = data;
+    stream_init(&transfer->stream, transport->tls ? kt_tls_create(transport->tls, KT_TLS_CLIENT, from) : NULL);
     transfers->fetching = transfer;
     KT_CHECK(pthread_create(&transfer->thread, NULL, fetch, transfer) == 0);
     return true;

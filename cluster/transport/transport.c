@@ -9,7 +9,6 @@
  */
 #include "cluster/transport/transport_internal.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -58,6 +57,12 @@ static const char *verdict_text(unsigned verdict)
         return "it looks for another node at this address";
     case VERDICT_DUPLICATE:
         return "the other connection of this pair stays";
+    case VERDICT_BUSY:
+        return "a transfer is under way already";
+    case VERDICT_PLAIN:
+        return "it speaks TLS, and the other node does not";
+    case VERDICT_NAME:
+        return "its certificate does not name it";
     default:
         return "a reason that this version does not know";
     }
@@ -80,7 +85,10 @@ static void lose(struct connection *connection)
 {
     struct kt_transport *transport = connection->transport;
     struct peer *peer = connection->peer;
-    connection_close(connection);
+    if (connection->farewell)
+        connection_linger(connection);
+    else
+        connection_close(connection);
     if (!peer)
         return;
     bool used = peer_forget(peer, connection);
@@ -98,7 +106,7 @@ void transport_broken(struct connection *connection, enum notice notice, const c
     va_start(args, format);
     vsnprintf(why, sizeof(why), format, args);
     va_end(args);
-    if (connection->state == CONNECTION_CLOSED)
+    if (connection->state == CONNECTION_CLOSED || connection->state == CONNECTION_LINGER)
         return;
     if (notice_due(transport, peer, (int)notice)) {
         if (!peer)
@@ -151,10 +159,13 @@ struct peer *transport_peer(const struct kt_transport *transport, kt_node_id id)
     return NULL;
 }
 
-static enum verdict judge_guest(struct kt_transport *transport, enum kt_code code, const struct preface *preface)
+static enum verdict judge_guest(const struct connection *connection, enum kt_code code, const struct preface *preface)
 {
+    const struct kt_transport *transport = connection->transport;
     if (code == KT_BAD_VERSION)
         return VERDICT_VERSION;
+    if (connection->tls && !kt_tls_names(connection->tls, preface->from))
+        return VERDICT_NAME;
     if (preface->cluster != transport->cluster)
         return VERDICT_CLUSTER;
     if (preface->to != transport->self)
@@ -181,36 +192,41 @@ static void refuse_guest(struct connection *connection, enum verdict verdict, co
     else if (verdict == VERDICT_VERSION && notice_due(transport, NULL, NOTICE_REFUSED + VERDICT_VERSION))
         kt_warn(LOG, "connection from %s refused: it speaks version %u of the peer protocol, this node version %u",
                 connection->remote, preface->version, PREFACE_VERSION);
-    else if (verdict != VERDICT_VERSION && notice_due(transport, peer, NOTICE_REFUSED + (int)verdict))
+    else if (verdict == VERDICT_NAME && notice_due(transport, NULL, NOTICE_REFUSED + VERDICT_NAME))
+        kt_warn(LOG, "connection from %s refused: it says it is node %llu, and its certificate does not name node %llu",
+                connection->remote, (unsigned long long)preface->from, (unsigned long long)preface->from);
+    else if (verdict != VERDICT_VERSION && verdict != VERDICT_NAME &&
+             notice_due(transport, peer, NOTICE_REFUSED + (int)verdict))
         kt_warn(LOG, "connection of node %llu from %s refused: %s", (unsigned long long)preface->from,
                 connection->remote, verdict_text(verdict));
     connection_close(connection);
 }
 
-/* The socket goes to the transfer's own thread; the connection is done with. */
+/* The socket and its TLS session go to the transfer's own thread; the connection is done with. */
 static void hand_to_transfer(struct connection *connection, const struct preface *preface)
 {
     struct kt_transport *transport = connection->transport;
-    uv_os_fd_t fd;
-    int own = -1;
+    struct kt_tls *tls = NULL;
+    int fd = -1;
 
     if (transfers_busy(transport)) {
         connection_greet(connection, preface->from, VERDICT_BUSY);
         connection_close(connection);
         return;
     }
-    if (connection_greet(connection, preface->from, VERDICT_WELCOME) &&
-        uv_fileno((const uv_handle_t *)&connection->tcp, &fd) == 0)
-        own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (connection_greet(connection, preface->from, VERDICT_WELCOME))
+        fd = connection_detach(connection, &tls);
     connection_close(connection);
-    if (own >= 0 && !transfer_serve_socket(transport, preface->from, own))
-        close(own);
+    if (fd >= 0 && !transfer_serve_socket(transport, preface->from, fd, tls)) {
+        kt_tls_free(tls);
+        close(fd);
+    }
 }
 
 static void greet_guest(struct connection *connection, enum kt_code code, const struct preface *preface)
 {
     struct kt_transport *transport = connection->transport;
-    enum verdict verdict = judge_guest(transport, code, preface);
+    enum verdict verdict = judge_guest(connection, code, preface);
     if (verdict != VERDICT_WELCOME) {
         refuse_guest(connection, verdict, preface);
         return;
@@ -379,7 +395,7 @@ static size_t count_strangers(const struct kt_transport *transport)
     const struct kt_list *link;
     kt_list_each (link, &transport->connections) {
         const struct connection *connection = KT_CONTAINER(link, struct connection, link);
-        count += !connection->peer && connection->state == CONNECTION_NEW;
+        count += !connection->peer && (connection->state == CONNECTION_NEW || connection->state == CONNECTION_LINGER);
     }
     return count;
 }
@@ -539,6 +555,9 @@ enum kt_code kt_transport_open(const struct kt_transport_options *options, struc
     opened->disconnected = options->disconnected;
     opened->data = options->data;
     opened->port = port;
+    kt_transport_set_tls(opened, options->tls);
+    if (!options->tls && options->peer_count > 0)
+        kt_warn(LOG, "connections between the nodes are neither encrypted nor authenticated: cluster.tls is not set");
     kt_random_seed(&opened->random, opened->incarnation);
     kt_list_init(&opened->connections);
     open_handles(opened, fd);
@@ -573,12 +592,21 @@ bool kt_transport_connected(const struct kt_transport *transport, kt_node_id pee
 size_t kt_transport_queued(const struct kt_transport *transport, kt_node_id peer)
 {
     const struct peer *found = transport_peer(transport, peer);
-    return found && found->ready ? found->ready->queued_bytes : 0;
+    return found && found->ready ? connection_queued(found->ready) : 0;
 }
 
 unsigned kt_transport_port(const struct kt_transport *transport)
 {
     return transport->port;
+}
+
+void kt_transport_set_tls(struct kt_transport *transport, struct kt_tls_context *tls)
+{
+    struct kt_tls_context *before = transport->tls;
+    transport->tls = kt_tls_context_acquire(tls);
+    kt_tls_context_drop(before);
+    if (tls && !transport->sealed_input)
+        transport->sealed_input = kt_alloc(SEALED_BYTES);
 }
 
 /* ---- closing ---- */
@@ -589,6 +617,8 @@ static void pending_done(struct kt_transport *transport)
         return;
     void (*closed)(void *) = transport->closed;
     void *data = transport->closed_data;
+    kt_tls_context_drop(transport->tls);
+    kt_free(transport->sealed_input);
     kt_free(transport);
     if (closed)
         closed(data);

@@ -3,7 +3,8 @@
  *
  * Both nodes of a pair try to connect; when two connections meet, the one that the node with the smaller id opened
  * stays.
- * A connection begins with a preface of each side (magic, version, cluster name hash, node id), then frames:
+ * Under TLS (wire/tls.h) a connection begins with its handshake, and both sides must show a certificate that names the
+ * node they are. Then comes a preface of each side (magic, version, cluster name hash, node id), then frames:
  *   le32 length of the payload | le32 crc32c of the payload | payload
  * Frames of one connection arrive whole, in order, at most once; a broken connection loses what was under way. Anything
  * unexpected from the other side closes the connection with one line in the log, and it is opened anew after a pause
@@ -18,6 +19,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "wire/tls.h"
 
 #define KT_PEER_FRAME_MAX       (32u << 20) /* one frame: an entry of the largest size and its header fit well */
 #define KT_PEER_QUEUE_BYTES_MAX (64u << 20) /* waiting to be sent to one peer; past it frames are dropped */
@@ -35,6 +37,7 @@ struct kt_transport_options {
     kt_node_id self;
     const char *listen;          /* "host:port" */
     const char *cluster;         /* name: nodes of different clusters refuse each other */
+    struct kt_tls_context *tls;  /* NULL: plain TCP, which open warns of. A reference of its own is taken */
     const struct kt_peer *peers; /* the others; borrowed during open */
     size_t peer_count;
     unsigned reconnect_ms; /* pause between attempts; jitter of half of it is added */
@@ -58,6 +61,11 @@ KT_MUST_USE enum kt_code kt_transport_open(const struct kt_transport_options *op
  * too much is waiting for it. Frames queued in one turn of the loop leave in one write.
  */
 bool kt_transport_send(struct kt_transport *transport, kt_node_id to, struct kt_buf *frame);
+/*
+ * For new connections and transfers from now on; those that stand keep what they have. Only between TLS and TLS: a
+ * cluster does not change between TLS and plain while it runs.
+ */
+void kt_transport_set_tls(struct kt_transport *transport, struct kt_tls_context *tls);
 bool kt_transport_connected(const struct kt_transport *transport, kt_node_id peer);
 /* Bytes waiting to be sent to a peer. */
 size_t kt_transport_queued(const struct kt_transport *transport, kt_node_id peer);

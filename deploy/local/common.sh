@@ -1,7 +1,8 @@
 # Sourced by the scripts beside it: where the three local nodes are and how one is started and stopped.
 #
 # Node N (1, 2, 3) listens on 127.0.0.1: state machines 7400+N, keys 8090+N, HTTP 9090+N, peers 7500+N. Its settings,
-# data, log and process id are in $KONTIKI_LOCAL/nodeN/.
+# data, log and process id are in $KONTIKI_LOCAL/nodeN/. The nodes talk to each other under mutual TLS, with
+# certificates of an authority of their own in $KONTIKI_LOCAL/certs/.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -79,6 +80,18 @@ running_nodes() {
     done
 }
 
+certificate_folder() { printf '%s/certs' "$local_folder"; }
+
+# Once: every node's certificate and key, and the authority that signed them.
+make_certificates() {
+    local list
+    [ ! -e "$(certificate_folder)/node${nodes[-1]}.pem" ] || return 0
+    list=$(IFS=, && printf '%s' "${nodes[*]}")
+    mkdir -p "$local_folder"
+    "$kontiki" certs "$(certificate_folder)" --nodes "$list" --days 3650 >/dev/null ||
+        fail "no certificates could be made in $(certificate_folder)"
+}
+
 write_settings() { # node
     local folder node
     folder=$(node_folder "$1")
@@ -90,7 +103,10 @@ write_settings() { # node
         printf 'listen: {kv: {address: "%s"}}\n' "$(kv_address "$1")"
         printf 'admin: {address: "%s"}\n' "$(http_address "$1")"
         printf 'storage: {data_dir: "%s/data"}\n' "$folder"
-        printf 'cluster:\n  name: local\n  members:\n'
+        printf 'cluster:\n  name: local\n'
+        printf '  tls: {ca: "%s", cert: "%s", key: "%s"}\n' "$(certificate_folder)/ca.pem" \
+            "$(certificate_folder)/node$1.pem" "$(certificate_folder)/node$1-key.pem"
+        printf '  members:\n'
         for node in "${nodes[@]}"; do
             printf '    - "%d@%s"\n' "$node" "$(peer_address "$node")"
         done
@@ -101,6 +117,7 @@ start_node() { # node; returns when the process runs, not when it serves
     local folder
     folder=$(node_folder "$1")
     [ -x "$kontikid" ] || fail "$kontikid is not there: deploy/local/up builds it"
+    make_certificates
     write_settings "$1"
     setsid "$kontikid" --config "$folder/kontiki.yaml" >>"$folder/kontikid.log" 2>&1 </dev/null &
     printf '%s\n' "$!" >"$folder/kontikid.pid"
@@ -151,6 +168,7 @@ The cluster serves; any node takes any request.
     keys             $(all_addresses kv_address)
     HTTP             $(all_addresses http_address)   (/status /metrics /readyz /healthz)
     data and logs    $local_folder/node{1,2,3}/
+    certificates     $(certificate_folder)/   (between the nodes: mutual TLS 1.3)
 Try:
     export KONTIKI_ENDPOINTS=$(all_addresses rcp_address)
     $kontiki cluster status

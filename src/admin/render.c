@@ -72,6 +72,7 @@ void admin_render_status(const struct admin_view *view, struct kt_buf *out)
     kt_json_put_text_member(&json, "version", KT_VERSION);
     kt_json_put_text_member(&json, "role", role_text(replica->role));
     kt_json_put_bool_member(&json, "serving", replica->serving);
+    kt_json_put_text_member(&json, "disk", replica->disk_full ? "full" : replica->disk_low ? "low" : "fine");
     kt_json_put_u64_member(&json, "leader", replica->leader);
     kt_json_put_u64_member(&json, "term", replica->term);
     kt_json_put_u64_member(&json, "first", replica->first);
@@ -154,6 +155,8 @@ void admin_render_metrics(const struct admin_view *view, struct kt_buf *out)
     put_info(view, out);
     put_metric(out, "uptime_milliseconds", "gauge", "Since the HTTP port was opened.", view->uptime_ms);
     put_metric(out, "serving", "gauge", "1 if this node leads and serves.", replica->serving);
+    put_metric(out, "disk_low", "gauge", "1 if less space is free than storage.min_free_mb.", replica->disk_low);
+    put_metric(out, "disk_full", "gauge", "1 if log or state cannot grow.", replica->disk_full);
     put_metric(out, "leader_id", "gauge", "Node id of the known leader; 0: none is known.", replica->leader);
     put_metric(out, "term", "gauge", "Raft term.", replica->term);
     put_metric(out, "log_first_index", "gauge", "First index in the log.", replica->first);

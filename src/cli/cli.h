@@ -71,6 +71,8 @@ int cli_params(const char *command, const struct cli_param *params, size_t count
 int cli_cluster(struct cli *cli, int argc, char **argv);
 int cli_kv(struct cli *cli, int argc, char **argv);
 int cli_machine(struct cli *cli, int argc, char **argv); /* argv[-1] is the command's name */
+int cli_certs(struct cli *cli, int argc, char **argv);
+int cli_log(struct cli *cli, int argc, char **argv); /* exit codes of its own: see print_help */
 int cli_hash_token(struct cli *cli, int argc, char **argv);
 int cli_hash_password(struct cli *cli, int argc, char **argv);
 

@@ -24,6 +24,8 @@ static const struct command commands[] = {
     {"list-instances", cli_machine},
     {"delete-instance", cli_machine},
     {"apply-event", cli_machine},
+    {"certs", cli_certs},
+    {"log", cli_log},
     {"hash-token", cli_hash_token},
     {"hash-password", cli_hash_password},
 };
@@ -48,7 +50,16 @@ static void print_help(void)
           "  kv delete KEY\n"
           "      keys of database system, collection collections; --database, --collection name others\n"
           "\n"
+          "A node's log, offline (FOLDER is the data folder or the log folder in it; nothing is changed; a folder that a\n"
+          "running node has locked is refused):\n"
+          "  log dump FOLDER [--from INDEX] [--to INDEX]   vote, segments, and each entry with its operation\n"
+          "  log verify FOLDER                             checks every record\n"
+          "      exit codes: 0 whole; 1 only a torn tail, which the next start cuts off; 2 damaged; 3 not readable\n"
+          "\n"
           "For settings:\n"
+          "  certs FOLDER --nodes ID[,...] [--hosts HOST[,...]] [--days N]\n"
+          "      makes an authority and a certificate and key for each node, for cluster.tls; one host per node. An\n"
+          "      authority that is in the folder already is used. Certificates are valid for 365 days.\n"
           "  hash-token TOKEN      hash for auth.token_hashes and for a user's api_key (with sha256: before it)\n"
           "  hash-password         reads a password from standard input, prints a verifier for auth.users\n"
           "\n"

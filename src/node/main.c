@@ -1,9 +1,9 @@
 /*
  * kontikid: settings, signals, one node on one loop.
  *
- * SIGTERM and SIGINT stop as planned; a second one ends the process at once with 128 + its number. SIGHUP says what can
- * be reloaded. Exit codes: 0 stopped as planned, 1 could not start, 2 wrong command line, 70 the node could not go on
- * (base/log.h).
+ * SIGTERM and SIGINT stop as planned; a second one ends the process at once with 128 + its number. SIGHUP reads the
+ * certificates between the nodes again. Exit codes: 0 stopped as planned, 1 could not start, 2 wrong command line,
+ * 70 the node could not go on (base/log.h).
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -52,9 +52,11 @@ static void on_stop(uv_signal_t *handle, int number)
 
 static void on_reload(uv_signal_t *handle, int number)
 {
-    (void)handle;
+    struct program *program = handle->data;
+
     (void)number;
-    kt_info("node", "received SIGHUP: no setting can be reloaded in this version, a restart is needed");
+    kt_info("node", "received SIGHUP");
+    kt_node_reload(program->node);
 }
 
 static void watch_signals(struct program *program)

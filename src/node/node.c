@@ -16,6 +16,7 @@
 #include "gateway/proto_kv/proto_kv.h"
 #include "gateway/proto_rcp/proto_rcp.h"
 #include "node/folder.h"
+#include "wire/tls.h"
 
 #define MIB             (1024u * 1024u)
 #define ADVANCE_MS      5   /* how often a stopping node looks whether it may go on */
@@ -85,6 +86,17 @@ enum kt_node_outcome kt_node_outcome(const struct kt_node *node)
     return (enum kt_node_outcome)atomic_load(&node->outcome);
 }
 
+/* NULL without cluster.tls. */
+static enum kt_code read_tls(const struct kt_settings *settings, struct kt_tls_context **tls, struct kt_error *error)
+{
+    struct kt_tls_files files = {.ca = settings->tls_ca,
+                                 .certificate = settings->tls_certificate,
+                                 .key = settings->tls_key,
+                                 .node = settings->node_id};
+    *tls = NULL;
+    return files.ca ? kt_tls_context_create(&files, tls, error) : KT_OK;
+}
+
 static enum kt_code open_cluster(struct kt_node *node, struct kt_error *error)
 {
     const struct kt_settings *settings = node->settings;
@@ -93,21 +105,47 @@ static enum kt_code open_cluster(struct kt_node *node, struct kt_error *error)
     for (size_t i = 0; i < settings->members.count; i++)
         members[i] =
             (struct kt_member){.id = settings->members.items[i].id, .address = settings->members.items[i].address};
+    struct kt_tls_context *tls = NULL;
+    enum kt_code code = read_tls(settings, &tls, error);
+    if (code != KT_OK)
+        return code;
     struct kt_cluster_options options = {
         .self = settings->node_id,
         .name = settings->cluster_name,
         .listen = settings->cluster_listen,
+        .tls = tls,
         .members = members,
         .member_count = settings->members.count,
         .election_ms = (unsigned)settings->election_ms,
         .heartbeat_ms = (unsigned)settings->heartbeat_ms,
+        .min_free_bytes = settings->min_free_mb * MIB,
         .log_keep_bytes = settings->log_keep_mb * MIB,
         .transfer_bytes_per_s = settings->transfer_mb_per_s * MIB,
         .boot = &node->boot,
         .ended = cluster_ended,
         .data = node,
     };
-    return kt_cluster_open(&options, &node->cluster, error);
+    code = kt_cluster_open(&options, &node->cluster, error);
+    kt_tls_context_drop(tls);
+    return code;
+}
+
+void kt_node_reload(struct kt_node *node)
+{
+    struct kt_error error = {.text = ""};
+    struct kt_tls_context *tls = NULL;
+
+    if (!node->cluster || !node->settings->tls_ca) {
+        kt_info("node", "nothing to reload: cluster.tls is not set, and no other setting changes without a restart");
+        return;
+    }
+    if (read_tls(node->settings, &tls, &error) != KT_OK) {
+        kt_fail("node", "cluster.tls stays as it was: %s", error.text);
+        return;
+    }
+    kt_cluster_set_tls(node->cluster, tls);
+    kt_tls_context_drop(tls);
+    kt_info("node", "certificates read again: new connections between the nodes use them");
 }
 
 static enum kt_code open_auth(struct kt_node *node, struct kt_error *error)
@@ -228,7 +266,6 @@ static void on_admin_closed(void *data)
 static void leave(struct kt_node *node)
 {
     node->phase = LEAVING;
-    node->until_ms = kt_clock_ms() + LAST_ANSWERS_MS;
     if (node->admin)
         kt_admin_stopping(node->admin);
     if (node->dispatch)
@@ -236,6 +273,8 @@ static void leave(struct kt_node *node)
     if (node->cluster)
         kt_cluster_close(node->cluster, (unsigned)node->settings->stop_timeout_ms);
     node->cluster = NULL;
+    /* Counted from here: closing the cluster took its time, and its last answers are only now on their way. */
+    node->until_ms = kt_clock_ms() + LAST_ANSWERS_MS;
 }
 
 static void disconnect(struct kt_node *node)

@@ -453,10 +453,10 @@ static enum kt_code refuse_open(const char *setting, const char *address, struct
 
 static enum kt_code check_exposure(const struct kt_settings *settings, struct kt_error *error)
 {
-    if (!kt_address_is_loopback(settings->cluster_listen) && !settings->cluster_insecure)
+    if (!kt_address_is_loopback(settings->cluster_listen) && !settings->tls_ca && !settings->cluster_insecure)
         return kt_error_set(error, KT_BAD_REQUEST,
                             "cluster.listen %s can be reached from other machines, and peers are neither encrypted nor "
-                            "authenticated in this version: set cluster.insecure in a network that you trust",
+                            "authenticated: set cluster.tls, or cluster.insecure in a network that you trust",
                             settings->cluster_listen);
     if (settings->auth_required || settings->auth_insecure)
         return KT_OK;
@@ -467,6 +467,17 @@ static enum kt_code check_exposure(const struct kt_settings *settings, struct kt
     if (settings->admin_address && !kt_address_is_loopback(settings->admin_address))
         return refuse_open("admin.address", settings->admin_address, error);
     return KT_OK;
+}
+
+static enum kt_code check_tls(const struct kt_settings *settings, struct kt_error *error)
+{
+    bool ca = settings->tls_ca, certificate = settings->tls_certificate, key = settings->tls_key;
+    if (ca == certificate && certificate == key)
+        return KT_OK;
+    return kt_error_set(error, KT_BAD_REQUEST, "cluster.tls.%s is not set: ca, cert and key belong together",
+                        !ca            ? "ca"
+                        : !certificate ? "cert"
+                                       : "key");
 }
 
 #define PEER_ADDRESS "127.0.0.1:7501" /* of a node that is a cluster of its own and was told nothing */
@@ -500,5 +511,6 @@ enum kt_code kt_settings_finish(struct kt_settings *settings, struct kt_error *e
         return kt_error_set(error, KT_BAD_REQUEST,
                             "cluster.heartbeat_ms %llu is more than a third of cluster.election_ms %llu",
                             (unsigned long long)settings->heartbeat_ms, (unsigned long long)settings->election_ms);
-    return check_exposure(settings, error);
+    enum kt_code code = check_tls(settings, error);
+    return code == KT_OK ? check_exposure(settings, error) : code;
 }

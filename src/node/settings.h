@@ -3,8 +3,8 @@
  * --print-config and docs/settings.md.
  *
  * Sources, later wins: defaults, the YAML file, the environment, --set on the command line. A value that cannot be
- * understood is refused from every source, with the name of the setting and where the value came from; an unknown name is
- * refused with the nearest known one. An empty environment variable counts as unset.
+ * understood is refused from every source, with the name of the setting and where the value came from; an unknown
+ * name is refused with the nearest known one. An empty environment variable counts as unset.
  *
  * One thread, at start.
  */
@@ -83,7 +83,7 @@ struct kt_settings {
     char *bind_addr;
     uint64_t idle_timeout_s, connections_max;
     char *data_dir;
-    uint64_t segment_mb, map_gb, log_keep_mb, transfer_mb_per_s;
+    uint64_t segment_mb, map_gb, log_keep_mb, min_free_mb, transfer_mb_per_s;
     char *fsync_policy;
     uint64_t machine_versions_max;
     bool instance_recreate;
@@ -98,6 +98,7 @@ struct kt_settings {
     char *cluster_name, *cluster_listen;
     struct kt_settings_members members;
     bool cluster_insecure;
+    char *tls_ca, *tls_certificate, *tls_key; /* all three or none */
     uint64_t election_ms, heartbeat_ms;
     uint64_t requests_max, request_mb_max, request_timeout_ms, stop_timeout_ms;
     char *log_level;
@@ -132,7 +133,8 @@ KT_MUST_USE enum kt_code kt_settings_environment(struct kt_settings *settings, c
                                                  struct kt_error *error);
 /*
  * What depends on more than one setting: derives the member list and the peer address where they are not given, and
- * refuses what must not be (open listeners without authentication, members that do not add up). Once, after all sources.
+ * refuses what must not be (open listeners without authentication, members that do not add up). Once, after all
+ * sources.
  */
 KT_MUST_USE enum kt_code kt_settings_finish(struct kt_settings *settings, struct kt_error *error);
 

@@ -68,7 +68,7 @@ void kt_settings_markdown(FILE *out)
         "Sources, later wins: defaults, the YAML file (`--config FILE`, or `KONTIKI_CONFIG`, or `RSTMDB_CONFIG`), the\n"
         "environment, `--set name=value`. In the file, names are nested: `network: {bind_addr: ...}`. Unknown names "
         "and values\nthat cannot be understood are refused at start. `kontikid --print-config` shows what would be "
-        "used.\nNo setting can be changed without a restart yet; `SIGHUP` says so in the log.\n\n"
+        "used.\n`SIGHUP` reads the files of `cluster.tls` again; everything else needs a restart.\n\n"
         "| Setting | Type | Default | Bounds, unit | Environment | Meaning |\n|---|---|---|---|---|---|\n",
         out);
     for (size_t i = 0; i < kt_setting_count; i++) {

@@ -40,6 +40,10 @@ const struct kt_setting kt_setting_rows[] = {
     {"storage.log_keep_mb", NULL, KT_SETTING_NUMBER, AT(log_keep_mb), "1024", 1, 1048576, "MiB",
      "KONTIKI_LOG_KEEP_MB", NULL, 0,
      "Log that is kept for nodes that come back after a while; what the state makes superfluous beyond it is removed."},
+    {"storage.min_free_mb", NULL, KT_SETTING_NUMBER, AT(min_free_mb), "256", 0, 1048576, "MiB",
+     "KONTIKI_MIN_FREE_MB", NULL, 0,
+     "With less free space on the disk of storage.data_dir this node refuses what needs more and hands leadership over; "
+     "it takes everything again when a quarter more than that is free. 0 never."},
     {"storage.map_size_gb", NULL, KT_SETTING_NUMBER, AT(map_gb), "64", 1, 16384, "GiB",
      "KONTIKI_MAP_SIZE_GB", NULL, 0,
      "The state cannot grow beyond it. Address space, neither memory nor disk."},
@@ -80,10 +84,20 @@ const struct kt_setting kt_setting_rows[] = {
     {"cluster.listen", NULL, KT_SETTING_ADDRESS, AT(cluster_listen), "", 0, 0, PORTS,
      "KONTIKI_CLUSTER_LISTEN", NULL, 0,
      "Address for the other nodes. Not given: this node's address in cluster.members, or 127.0.0.1:7501."},
+    {"cluster.tls.ca", NULL, KT_SETTING_TEXT, AT(tls_ca), "", 0, 0, "path",
+     "KONTIKI_CLUSTER_TLS_CA", NULL, KT_SETTING_RELOAD,
+     "PEM file with the authorities that sign the nodes' certificates (kontiki certs makes one). With cluster.tls.cert "
+     "and cluster.tls.key: mutual TLS 1.3 between the nodes. SIGHUP reads the three files again."},
+    {"cluster.tls.cert", NULL, KT_SETTING_TEXT, AT(tls_certificate), "", 0, 0, "path",
+     "KONTIKI_CLUSTER_TLS_CERT", NULL, KT_SETTING_RELOAD,
+     "PEM file with this node's certificate, which must name it: kontiki:node:<id>."},
+    {"cluster.tls.key", NULL, KT_SETTING_TEXT, AT(tls_key), "", 0, 0, "path",
+     "KONTIKI_CLUSTER_TLS_KEY", NULL, KT_SETTING_RELOAD,
+     "PEM file with the key of that certificate, without a passphrase."},
     {"cluster.insecure", NULL, KT_SETTING_SWITCH, AT(cluster_insecure), "false", 0, 0, "",
      "KONTIKI_CLUSTER_INSECURE", NULL, 0,
-     "Allows a peer address that other machines can reach. Peers are neither encrypted nor authenticated in this "
-     "version: only in a network that you trust."},
+     "Allows a peer address that other machines can reach without cluster.tls. Peers are then neither encrypted nor "
+     "authenticated: only in a network that you trust."},
     {"cluster.election_ms", NULL, KT_SETTING_NUMBER, AT(election_ms), "300", 50, 60000, "milliseconds",
      "KONTIKI_ELECTION_MS", NULL, 0,
      "A follower that hears no leader for so long (and up to twice as long) calls an election."},

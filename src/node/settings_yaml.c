@@ -1,6 +1,7 @@
 /*
- * Settings from YAML: the only includer of yaml.h. The document is a tree of mappings whose paths, joined with dots, are
- * names of settings. The walk goes only as deep as names of settings do, so neither nesting nor aliases can make it long.
+ * Settings from YAML: the only includer of yaml.h. The document is a tree of mappings whose paths, joined with dots,
+ * are names of settings. The walk goes only as deep as names of settings do, so neither nesting nor aliases can make
+ * it long.
  */
 #include "node/settings.h"
 

@@ -1,6 +1,7 @@
 #include "store/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <lmdb.h>
 #include <pthread.h>
@@ -28,6 +29,11 @@
 #define STORE_MAP_MIN (UINT64_C(64) << 20)
 /* LMDB hands out named databases from this handle on; 0 and 1 are its own. */
 #define STORE_FIRST_DBI 2u
+/*
+ * Blocks kept behind the end of the file: a node that starts on a full disk, whatever filled it, can still commit what
+ * little it takes to lead and to answer reads. A commit without growth copies some tens of pages.
+ */
+#define STORE_RESERVE (UINT64_C(4) << 20)
 
 _Static_assert(sizeof(MDB_dbi) == sizeof(kt_space), "a keyspace's handle is LMDB's");
 
@@ -48,6 +54,8 @@ struct kt_cursor {
 struct kt_store {
     MDB_env *env;
     int fd_of_data;
+    bool said_full;    /* since the last commit */
+    uint64_t reserved; /* blocks up to this offset of the file are known to be there */
     bool volatile_data;
     pthread_mutex_t lock; /* of idle, idle_count, open_count */
     struct kt_txn *idle;
@@ -127,6 +135,49 @@ static int open_env(const struct kt_store_options *options, uint64_t map_bytes, 
     return rc;
 }
 
+/* Only tries: without room there is nothing to do, and the reserve made before is still there. */
+static void reserve(struct kt_store *store)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    uint64_t end;
+
+    if (store->volatile_data || mdb_env_info(store->env, &info) || mdb_env_stat(store->env, &stat))
+        return;
+    end = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+    if (end + STORE_RESERVE / 2 <= store->reserved)
+        return;
+    if (fallocate(store->fd_of_data, FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)STORE_RESERVE) == 0)
+        store->reserved = end + STORE_RESERVE;
+}
+
+/* LMDB calls a write that was cut short for want of room an input or output error; a disk with room had another reason.
+ */
+static int reason_of(struct kt_store *store, int rc)
+{
+    struct stat file;
+    uint64_t end;
+
+    if (rc != EIO || fstat(store->fd_of_data, &file) != 0)
+        return rc;
+    end = KT_MAX((uint64_t)file.st_size, store->reserved);
+    if (fallocate(store->fd_of_data, FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)STORE_RESERVE) == 0)
+        return rc;
+    return errno == ENOSPC || errno == EDQUOT ? ENOSPC : rc;
+}
+
+/* Of a write transaction. A full disk is met again and again until it has room: told once. */
+static enum kt_code write_code(struct kt_store *store, int rc, const char *what)
+{
+    rc = reason_of(store, rc);
+    if (rc != MDB_MAP_FULL && rc != ENOSPC && rc != EDQUOT)
+        return code_of(rc, what);
+    if (!store->said_full)
+        kt_fail("store", "%s: %s", what, mdb_strerror(rc));
+    store->said_full = true;
+    return KT_DISK_FULL;
+}
+
 enum kt_code kt_store_open(const struct kt_store_options *options, struct kt_store **store, struct kt_error *error)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -151,6 +202,7 @@ enum kt_code kt_store_open(const struct kt_store_options *options, struct kt_sto
     mdb_env_get_fd(env, &(*store)->fd_of_data);
     pthread_mutex_init(&(*store)->lock, NULL);
     (*store)->writer.store = *store;
+    reserve(*store);
     return KT_OK;
 }
 
@@ -316,7 +368,11 @@ enum kt_code kt_txn_commit(struct kt_txn *txn)
     KT_CHECK(txn->at == txn->root);
     rc = mdb_txn_commit(txn->root);
     txn->root = txn->at = NULL;
-    return code_of(rc, "cannot commit");
+    if (rc == 0) {
+        txn->store->said_full = false;
+        reserve(txn->store);
+    }
+    return write_code(txn->store, rc, "cannot commit");
 }
 
 void kt_txn_abort(struct kt_txn *txn)
@@ -360,7 +416,7 @@ enum kt_code kt_txn_nest_keep(struct kt_txn *txn)
     txn->at = txn->root;
     if (rc)
         txn->hash = txn->hash_before;
-    return code_of(rc, "cannot keep a nested transaction");
+    return write_code(txn->store, rc, "cannot keep a nested transaction");
 }
 
 void kt_txn_nest_undo(struct kt_txn *txn)
@@ -407,7 +463,7 @@ enum kt_code kt_txn_put(struct kt_txn *txn, kt_space space, struct kt_slice key,
     KT_CHECK(txn->write);
     rc = mdb_put(txn->at, space, &k, &v, 0);
     if (rc)
-        return code_of(rc, "cannot write");
+        return write_code(txn->store, rc, "cannot write");
     fold(txn, txn->store->space_seed[space], key, value);
     return KT_OK;
 }
@@ -421,7 +477,7 @@ enum kt_code kt_txn_delete(struct kt_txn *txn, kt_space space, struct kt_slice k
     KT_CHECK(txn->write);
     rc = mdb_del(txn->at, space, &k, NULL);
     if (rc && rc != MDB_NOTFOUND)
-        return code_of(rc, "cannot delete");
+        return write_code(txn->store, rc, "cannot delete");
     fold(txn, txn->store->space_seed[space] & ~UINT64_C(1), key, kt_slice(NULL, 0));
     return KT_OK;
 }

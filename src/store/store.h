@@ -9,6 +9,8 @@
  * brings it up again. kt_store_sync makes everything committed durable. Sources: DESIGN section 6; LMDB's
  * mdb_env_set_flags.
  *
+ * Some blocks are kept reserved behind the end of the file, so that small commits are possible on a disk that is full.
+ *
  * The map grows by itself: a write that meets a full map is told KT_DISK_FULL only at the configured ceiling.
  */
 #ifndef KT_STORE_STORE_H

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The leader is killed (SIGKILL) under load, KONTIKI_ROUNDS times: no acknowledged write is lost, none is applied twice,
-and no client sees an error: those of other nodes not even a lost connection."""
+"""The leader is killed (SIGKILL) under load, KONTIKI_ROUNDS times: no acknowledged write is lost, none is applied
+twice, and no client sees an error: those of other nodes not even a lost connection."""
 import os
 import sys
 import time
@@ -33,7 +33,7 @@ def main():
         cluster.wait_caught_up()
         load.verify()
         print("%d answers, %d moves to another node" % (load.total(), sum(c.reconnects for c in load.clients)))
-    print("time without service: " + milliseconds(gaps))
+    print("killed leader: time without service: " + milliseconds(gaps))
 
 
 main()

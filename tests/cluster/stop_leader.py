@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The leader is stopped as planned under load: it exits with 0, another one leads, and no request fails: clients of other
-nodes notice nothing, its own lose their connections only."""
+"""The leader is stopped as planned under load: it exits with 0, another one leads, and no request fails: clients of
+other nodes notice nothing, its own lose their connections only."""
 import os
 import sys
 import time
@@ -32,7 +32,7 @@ def main():
         cluster.wait_caught_up()
         load.verify()
         print("%d answers" % load.total())
-    print("time without service: " + milliseconds(gaps))
+    print("stopped leader: time without service: " + milliseconds(gaps))
 
 
 main()

@@ -1,4 +1,7 @@
-"""A client of the key-value protocol, revision A, written from its specification alone, for tests. Standard library only."""
+"""A client of the key-value protocol, revision A, written from its specification alone, for tests.
+
+Standard library only.
+"""
 import socket
 import struct
 import time

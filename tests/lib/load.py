@@ -6,8 +6,8 @@ Each client owns one instance and one key, so what the cluster must say is known
   An acknowledged event that was lost, or one applied twice, breaks the chain and is answered with CONFLICT.
 - Key: the only writer sets 1, 2, 3...; a read must give the last acknowledged number, or the one under way.
 
-An error answered by the server is a failure of the test. A lost connection is allowed only where `may_lose` says so; the
-client then goes to another node and repeats the same request with the same key.
+An error answered by the server is a failure of the test. A lost connection is allowed only where `may_lose` says so;
+the client then goes to another node and repeats the same request with the same key.
 """
 import random
 import statistics

@@ -5,7 +5,7 @@
  *  1. Log matching: an (index, term) names one entry, on every node and for ever.
  *  2. Durability: a synced entry and vote are there after any crash; a recovered log is the synced one with a prefix of
  *     what was written after it, without entries that were trimmed, or empty behind an adopted state that has all of
- * it.
+ *     it. What a node calls stored is synced.
  *  3. One leader per term, and a new leader has every entry that is committed.
  *  4. Commitment: an entry is on the disks of a majority of the voters before any node calls it committed.
  *  5. State machine safety: all nodes apply the same entry at an index, once, in order, never above the commit index,
@@ -76,9 +76,10 @@ struct sim_books {
 /* One index, for the whole cluster. */
 struct sim_committed {
     struct sim_item item;
-    bool committed; /* some node says so */
-    bool applied;   /* some node did */
-    bool hashed;    /* the hash is known, from a node whose state is whole */
+    bool committed;  /* some node says so */
+    kt_term in_term; /* that node's term then: not before the term in which it was committed */
+    bool applied;    /* some node did */
+    bool hashed;     /* the hash is known, from a node whose state is whole */
     uint64_t state_hash;
     struct sim_node *altered; /* one whose state was altered applied it as well, and this is its hash */
     uint64_t altered_hash;

@@ -495,7 +495,7 @@ void sim_clients_poke(struct sim_clients *clients)
 {
     for (unsigned i = 0; i < clients->count; i++) {
         struct sim_client *client = &clients->clients[i];
-        if (!client->stopping && connected(client) && client->under_way < client->depth + 2)
+        if (!client->stopping && connected(client) && client->under_way < client->depth + 6)
             start_something(client);
     }
 }

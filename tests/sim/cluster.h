@@ -21,7 +21,7 @@ struct sim_options {
 struct sim_counts {
     uint64_t commits, applied, crashes, power_losses, elections, partitions, pauses, slow_disks, full_disks, breaks,
         clock_jumps, resigns, writes, reads, unknown, refused, steps, restored, trims, transfers, transfers_lost, wipes,
-        flips, alterations, found_out, rejoins, sync_failures;
+        flips, alterations, found_out, rejoins, sync_failures, replacements, replaced, replaced_under_way;
 };
 
 struct sim_cluster {

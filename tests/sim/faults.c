@@ -89,6 +89,13 @@ static void burst(struct sim_event *event)
     sim_clients_poke(&faults->cluster->clients);
 }
 
+/* Requests go on coming, also to whoever is cut off. */
+static void bursts(struct sim_faults *faults, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        sim_schedule(world_of(faults), SIM_MS(i * 5), NULL, burst, faults);
+}
+
 static void heal(struct sim_event *event);
 
 static void cut(struct sim_faults *faults, unsigned a, unsigned b, bool both)
@@ -108,7 +115,8 @@ static void isolate(struct sim_event *event)
     for (unsigned peer = 0; peer < faults->cluster->options.nodes; peer++)
         if (peer != node)
             cut(faults, node, peer, true);
-    sim_schedule(world_of(faults), some_span(faults, 200, 1500), NULL, heal, faults);
+    bursts(faults, 3);
+    sim_schedule(world_of(faults), SIM_MS(dice(faults, 350, 1000)), NULL, heal, faults);
 }
 
 /*
@@ -129,8 +137,7 @@ static void keep_apart(struct sim_faults *faults, unsigned old, unsigned new)
             sim_network_connect(network, old, peer);
     }
     sim_schedule(world_of(faults), some_span(faults, 50, 1000), NULL, heal, faults);
-    for (unsigned i = 0; i < 12; i++)
-        sim_schedule(world_of(faults), SIM_MS(i * 5), NULL, burst, faults);
+    bursts(faults, 12);
 }
 
 static void heal(struct sim_event *event)
@@ -144,6 +151,7 @@ static void partition(struct sim_faults *faults, unsigned node, enum fault fault
     unsigned nodes = faults->cluster->options.nodes;
     uint64_t side = fault == FAULT_ISOLATE ? 1u << node : dice(faults, 1, (1u << nodes) - 2);
     faults->cluster->counts.partitions++;
+    bursts(faults, (unsigned)dice(faults, 0, 4));
     for (unsigned a = 0; a < nodes; a++) {
         for (unsigned b = 0; b < nodes; b++) {
             bool apart = (side >> a & 1) && !(side >> b & 1);
@@ -153,7 +161,10 @@ static void partition(struct sim_faults *faults, unsigned node, enum fault fault
                 cut(faults, a, b, fault != FAULT_ONE_WAY);
         }
     }
-    sim_schedule(world_of(faults), some_span(faults, 20, 4000), NULL, heal, faults);
+    /* Half of them are just long enough for a new leader, and for the old one to come back with what it alone has. */
+    sim_us span =
+        sim_chance(world_of(faults), SIM_FAULTS, 50) ? SIM_MS(dice(faults, 300, 1200)) : some_span(faults, 20, 4000);
+    sim_schedule(world_of(faults), span, NULL, heal, faults);
 }
 
 /* ---- Disks and clocks ---- */
@@ -174,10 +185,11 @@ static void disk_worse(struct sim_faults *faults, struct sim_node *node, bool fu
     } else {
         faults->cluster->counts.slow_disks++;
         node->slow_disk = (unsigned)dice(faults, 2, 100);
-        sim_note(world_of(faults), node->id, "slow disk", node->slow_disk, 0, 0);
+        node->stall = sim_chance(world_of(faults), SIM_FAULTS, 60) ? SIM_MS(dice(faults, 300, 2500)) : 0;
+        sim_note(world_of(faults), node->id, "slow disk", node->slow_disk, node->stall, 0);
         /* Cut off with writes under way, it comes back to entries that replace them. */
-        if (sim_chance(world_of(faults), SIM_FAULTS, 50))
-            sim_schedule(world_of(faults), some_span(faults, 1, 100), NULL, isolate, faults)->number = node->number;
+        if (sim_chance(world_of(faults), SIM_FAULTS, 60))
+            sim_schedule(world_of(faults), SIM_MS(dice(faults, 0, 30)), NULL, isolate, faults)->number = node->number;
     }
     sim_schedule(world_of(faults), some_span(faults, 50, 3000), NULL, disk_better, node);
 }
@@ -389,7 +401,8 @@ void sim_faults_end(struct sim_faults *faults)
     sim_network_heal(&cluster->network);
     for (unsigned i = 0; i < cluster->options.nodes; i++) {
         struct sim_node *node = &cluster->nodes[i];
-        node->slow_disk = 1; /* pauses run out by themselves */
+        node->slow_disk = 1;
+        node->stall = 0; /* pauses run out by themselves */
         if (!node->doom_came)
             sim_node_doom(node, 0);
         if (node->disk_full)

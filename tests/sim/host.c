@@ -217,6 +217,8 @@ static void writer_start(struct sim_event *event)
     }
     tell_full(node, full);
     if (node->group.first) {
+        latency += node->stall;
+        node->stall = 0;
         sim_schedule(world, latency, node, writer_sync, NULL);
     } else if (full) {
         sim_schedule(world, SIM_MS(sim_between(world, SIM_DISK, 20, 100)), node, writer_start, NULL);

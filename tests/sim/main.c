@@ -101,6 +101,8 @@ static void print_counts(const struct sim_counts *c, uint64_t seeds, double seco
 #define N(field) (unsigned long long)c->field
     printf("%llu seeds in %.1f s: %llu steps, %llu committed, %llu applied, %llu elections\n",
            (unsigned long long)seeds, seconds, N(steps), N(commits), N(applied), N(elections));
+    printf("  logs: %llu entries replaced by those of another leader, %llu of them before they were synced\n",
+           N(replaced), N(replaced_under_way));
     printf("  clients: %llu writes, %llu reads, %llu unknown, %llu refused\n", N(writes), N(reads), N(unknown),
            N(refused));
     printf("  faults: %llu crashes (%llu power, %llu with an older state), %llu partitions, %llu broken connections, "

@@ -676,9 +676,14 @@ void kt_memory_disk_stop_at(struct kt_memory_disk *memory, uint64_t n)
     pthread_mutex_unlock(&memory->lock);
 }
 
-uint64_t kt_memory_disk_changes(const struct kt_memory_disk *memory)
+uint64_t kt_memory_disk_changes(struct kt_memory_disk *memory)
 {
-    return memory->calls;
+    uint64_t calls;
+
+    pthread_mutex_lock(&memory->lock);
+    calls = memory->calls;
+    pthread_mutex_unlock(&memory->lock);
+    return calls;
 }
 
 void kt_memory_disk_space(struct kt_memory_disk *memory, uint64_t bytes)

@@ -67,6 +67,23 @@ enum kt_code kt_wal_model_append(struct kt_wal_model *model, struct kt_wal *wal,
     return KT_OK;
 }
 
+void kt_wal_model_forget(struct kt_wal_model *model, kt_index index, kt_term term)
+{
+    assert_true(index <= KT_MODEL_ENTRIES_MAX);
+    model->entries[index] = (struct kt_model_entry){.term = term};
+    model->first = index + 1;
+    model->last = index;
+}
+
+enum kt_code kt_wal_model_reset(struct kt_wal_model *model, struct kt_wal *wal, kt_index index, kt_term term)
+{
+    enum kt_code code = kt_wal_reset(wal, index, term);
+
+    if (code == KT_OK)
+        kt_wal_model_forget(model, index, term);
+    return code;
+}
+
 static void check_entry(const struct kt_wal_model *model, const struct kt_entry *entry, kt_index index)
 {
     const struct kt_model_entry *expected = &model->entries[index];

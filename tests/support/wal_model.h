@@ -16,7 +16,7 @@ struct kt_model_entry {
 };
 
 struct kt_wal_model {
-    kt_index first, last;
+    kt_index first, last;                                    /* first: 1, or behind what the log was reset to */
     kt_term term;                                            /* of the newest entry made */
     struct kt_model_entry entries[KT_MODEL_ENTRIES_MAX + 1]; /* by index */
 };
@@ -27,6 +27,10 @@ struct kt_entry kt_wal_model_entry(kt_index index, kt_term term, uint32_t len);
 /* Appends `count` entries of `len` bytes from index on (at most last + 1), to model and log. */
 enum kt_code kt_wal_model_append(struct kt_wal_model *model, struct kt_wal *wal, kt_index index, size_t count,
                                  kt_term term, uint32_t len);
+/* The log begins anew behind (index, term), in model and log. */
+enum kt_code kt_wal_model_reset(struct kt_wal_model *model, struct kt_wal *wal, kt_index index, kt_term term);
+/* The same in the model alone. */
+void kt_wal_model_forget(struct kt_wal_model *model, kt_index index, kt_term term);
 /* The log's entries from first to last are the model's, byte for byte; fails the test, naming the place, if not. */
 void kt_wal_model_check(const struct kt_wal_model *model, struct kt_wal *wal, kt_index first, kt_index last);
 /* Type of the entry of an index. */

@@ -25,6 +25,7 @@ static struct admin_view leader_view(void)
                     .leader = 1,
                     .role = KT_LEADER,
                     .serving = true,
+                    .disk_low = true,
                     .term = 3,
                     .first = 2,
                     .last = 90,
@@ -62,7 +63,8 @@ static void status__of_a_leader__is_the_documented_json(void **state)
     admin_render_status(&view, &out);
     assert_string_equal(
         text_of(&out),
-        "{\"node\":1,\"name\":\"te\\\"st\",\"version\":\"0.1.0\",\"role\":\"leader\",\"serving\":true,\"leader\":1,"
+        "{\"node\":1,\"name\":\"te\\\"st\",\"version\":\"0.1.0\",\"role\":\"leader\",\"serving\":true,\"disk\":\"low\","
+        "\"leader\":1,"
         "\"term\":3,\"first\":2,\"last\":90,\"durable\":89,\"commit\":88,\"applied\":87,\"visible\":86,"
         "\"uptime_ms\":1234,\"log_bytes\":1000,\"state_bytes\":3000,\"connections\":7,\"proposals\":5,\"reads\":6,"
         "\"members\":[{\"id\":1,\"address\":\"127.0.0.1:7501\",\"voter\":true,\"connected\":true,\"match\":89},"
@@ -80,6 +82,8 @@ static void metrics__of_a_leader__hold_every_number(void **state)
         "kontiki_role{role=\"leader\"} 1",
         "kontiki_uptime_milliseconds 1234",
         "kontiki_serving 1",
+        "kontiki_disk_low 1",
+        "kontiki_disk_full 0",
         "kontiki_leader_id 1",
         "kontiki_term 3",
         "kontiki_log_first_index 2",

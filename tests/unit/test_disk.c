@@ -104,6 +104,69 @@ static void open__holder_was_killed__lock_is_free(void **state)
     assert_int_equal(kt_disk_open(f->folder, &f->disk, &error_number), KT_OK);
 }
 
+static void open_read_only__node_has_it__busy_and_the_other_way_round(void **state)
+{
+    struct fixture *f = *state;
+    struct kt_disk *looking, *second;
+    int error_number;
+
+    assert_int_equal(kt_disk_open_read_only(f->folder, &looking, &error_number), KT_BUSY);
+    assert_null(looking);
+    kt_disk_close(f->disk);
+    f->disk = NULL;
+    assert_int_equal(kt_disk_open_read_only(f->folder, &looking, &error_number), KT_OK);
+    assert_int_equal(kt_disk_open_read_only(f->folder, &second, &error_number), KT_OK);
+    assert_int_equal(kt_disk_open(f->folder, &f->disk, &error_number), KT_BUSY);
+    kt_disk_close(second);
+    kt_disk_close(looking);
+    assert_int_equal(kt_disk_open(f->folder, &f->disk, &error_number), KT_OK);
+}
+
+static void count_name(void *data, const char *name)
+{
+    (void)name;
+    ++*(unsigned *)data;
+}
+
+static void open_read_only__any_change__refused(void **state)
+{
+    struct fixture *f = *state;
+    struct kt_file *file = create(f, "a"), *none;
+    struct iovec part = {.iov_base = (char[]){'k', 't'}, .iov_len = 2};
+    struct kt_disk *looking;
+    char path[512], out[8];
+    unsigned names = 0;
+    int error_number;
+
+    assert_int_equal(file->ops->write(file, 0, &part, 1), 0);
+    file->ops->close(file);
+    kt_disk_close(f->disk);
+    f->disk = NULL;
+    /* As in a copy of a folder: no lock file, and none appears. */
+    snprintf(path, sizeof(path), "%s/lock", f->folder);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(kt_disk_open_read_only(f->folder, &looking, &error_number), KT_OK);
+    assert_int_equal(looking->ops->open(looking, "a", false, &file), 0);
+    assert_int_equal(file->ops->size(file), 2);
+    assert_int_equal(file->ops->read(file, 0, out, sizeof(out)), 2);
+    assert_memory_equal(out, "kt", 2);
+    assert_int_equal(file->ops->write(file, 0, &part, 1), -EROFS);
+    assert_int_equal(file->ops->sync(file), -EROFS);
+    assert_int_equal(file->ops->allocate(file, 100), -EROFS);
+    assert_int_equal(looking->ops->open(looking, "b", true, &none), -EROFS);
+    assert_int_equal(looking->ops->rename(looking, "a", "b"), -EROFS);
+    assert_int_equal(looking->ops->remove(looking, "a"), -EROFS);
+    assert_int_equal(looking->ops->sync_folder(looking), -EROFS);
+    file->ops->close(file);
+    assert_int_equal(looking->ops->list(looking, count_name, &names), 0);
+    assert_int_equal(names, 1);
+    kt_disk_close(looking);
+    snprintf(path, sizeof(path), "%s/nowhere", f->folder);
+    assert_int_equal(kt_disk_open_read_only(path, &looking, &error_number), KT_NOT_FOUND);
+    assert_int_equal(error_number, ENOENT);
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
 static void open__path_is_a_file__refused(void **state)
 {
     struct fixture *f = *state;
@@ -240,6 +303,8 @@ int main(void)
         TEST(open__missing_folder__is_created),
         TEST(open__second_time__refused_until_closed),
         TEST(open__holder_was_killed__lock_is_free),
+        TEST(open_read_only__node_has_it__busy_and_the_other_way_round),
+        TEST(open_read_only__any_change__refused),
         TEST(open__path_is_a_file__refused),
         TEST(write__more_parts_than_one_call_takes__all_arrive),
         TEST(read__past_the_end__short),

@@ -1,4 +1,6 @@
-/* Transports with real sockets on the loopback interface, all in one loop. */
+/*
+ * Transports with real sockets on the loopback interface, all in one loop; most tests run twice, plain and under TLS.
+ */
 #include "cluster/transport/transport_internal.h"
 
 #include <arpa/inet.h>
@@ -17,6 +19,7 @@
 #include "base/alloc.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "support/test_certificates.h"
 #include "wire/writer.h"
 
 #define NODES_MAX 3
@@ -26,6 +29,7 @@ struct test_node {
     kt_node_id id;
     char address[32];
     struct kt_transport *transport;
+    struct kt_tls_context *tls; /* NULL: plain */
     struct kt_peer peers[NODES_MAX];
     size_t peer_count;
     unsigned connected[NODES_MAX + 1], disconnected[NODES_MAX + 1];
@@ -44,6 +48,25 @@ struct test_net {
     struct test_node nodes[NODES_MAX];
     size_t count;
 };
+
+static struct kt_test_certificates certificates;
+static bool secure; /* tests run under TLS now */
+
+static int secure_on(void **state)
+{
+    (void)state;
+    kt_test_certificates_init(&certificates);
+    secure = true;
+    return 0;
+}
+
+static int secure_off(void **state)
+{
+    (void)state;
+    kt_test_certificates_release(&certificates);
+    secure = false;
+    return 0;
+}
 
 static char log_lines[64][512];
 static unsigned log_count;
@@ -128,6 +151,7 @@ static void net_init(struct test_net *net, size_t count)
     net->count = count;
     for (size_t i = 0; i < count; i++) {
         net->nodes[i].id = i + 1;
+        net->nodes[i].tls = secure ? kt_test_context(&certificates, i + 1, NULL) : NULL;
         snprintf(net->nodes[i].address, sizeof(net->nodes[i].address), "127.0.0.1:%u", free_port());
     }
     for (size_t i = 0; i < count; i++) {
@@ -147,6 +171,7 @@ static enum kt_code node_try_open(struct test_net *net, struct test_node *node, 
                                            .self = node->id,
                                            .listen = node->address,
                                            .cluster = cluster,
+                                           .tls = node->tls,
                                            .peers = node->peers,
                                            .peer_count = node->peer_count,
                                            .reconnect_ms = 10,
@@ -196,6 +221,8 @@ static void net_release(struct test_net *net)
 {
     for (size_t i = 0; i < net->count; i++)
         node_close(net, &net->nodes[i]);
+    for (size_t i = 0; i < net->count; i++)
+        kt_tls_context_drop(net->nodes[i].tls);
     uv_close((uv_handle_t *)&net->watchdog, NULL);
     uv_run(&net->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&net->loop), 0);
@@ -240,7 +267,19 @@ static size_t live_connections(struct kt_transport *transport)
 
 /* ---- a hand-made other side ---- */
 
-static int raw_connect(const char *address)
+struct raw {
+    int fd;
+    struct kt_tls *tls;
+};
+
+/* What it got; closed once the other side has closed. */
+struct raw_input {
+    uint8_t bytes[256];
+    size_t len;
+    bool closed;
+};
+
+static int raw_socket(const char *address)
 {
     struct kt_address parsed;
     assert_int_equal(kt_address_parse(address, &parsed, NULL), KT_OK);
@@ -252,9 +291,55 @@ static int raw_connect(const char *address)
     return fd;
 }
 
-static void raw_send(int fd, const void *data, size_t len)
+static void raw_output(struct raw *raw)
 {
-    assert_int_equal(send(fd, data, len, MSG_NOSIGNAL), (ssize_t)len);
+    struct kt_buf *output = kt_tls_output(raw->tls);
+    if (output->len > 0)
+        assert_int_equal(send(raw->fd, output->data, output->len, MSG_NOSIGNAL), (ssize_t)output->len);
+    kt_buf_clear(output);
+}
+
+/* One step of the handshake; true when it is done. */
+static bool raw_shake(struct raw *raw)
+{
+    uint8_t bytes[16384];
+    ssize_t n = recv(raw->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+    if (n > 0)
+        kt_tls_feed(raw->tls, kt_slice(bytes, (size_t)n));
+    enum kt_code code = kt_tls_shake(raw->tls);
+    assert_true(code == KT_OK || code == KT_MORE);
+    raw_output(raw);
+    return code == KT_OK;
+}
+
+/* Connects to a node; under TLS with the certificate of the node named, and after the handshake. */
+static struct raw raw_connect(struct test_net *net, const struct test_node *node, kt_node_id as)
+{
+    struct raw raw = {.fd = raw_socket(node->address)};
+    if (!secure)
+        return raw;
+    struct kt_tls_context *context = kt_test_context(&certificates, as, NULL);
+    raw.tls = kt_tls_create(context, KT_TLS_CLIENT, node->id);
+    kt_tls_context_drop(context);
+    RUN_UNTIL(net, raw_shake(&raw));
+    return raw;
+}
+
+static void raw_close(struct raw *raw)
+{
+    kt_tls_free(raw->tls);
+    close(raw->fd);
+}
+
+static void raw_send(struct raw *raw, const void *data, size_t len)
+{
+    struct kt_slice piece = kt_slice(data, len);
+    if (!raw->tls) {
+        assert_int_equal(send(raw->fd, data, len, MSG_NOSIGNAL), (ssize_t)len);
+        return;
+    }
+    assert_int_equal(kt_tls_write(raw->tls, &piece, 1), KT_OK);
+    raw_output(raw);
 }
 
 static struct preface raw_preface(const char *cluster, uint64_t from, uint64_t to)
@@ -267,25 +352,32 @@ static struct preface raw_preface(const char *cluster, uint64_t from, uint64_t t
                             .sequence = 1};
 }
 
-static void raw_greet(int fd, const struct preface *preface)
+static void raw_greet(struct raw *raw, const struct preface *preface)
 {
     uint8_t bytes[PREFACE_BYTES];
     preface_write(preface, bytes);
-    raw_send(fd, bytes, sizeof(bytes));
+    raw_send(raw, bytes, sizeof(bytes));
 }
 
-/* true once the other side has closed; what it sent before is kept. */
-struct raw_input {
-    uint8_t bytes[256];
-    size_t len;
-    bool closed;
-};
-
-static bool raw_poll(int fd, struct raw_input *in)
+static void raw_take(struct raw *raw, struct raw_input *in, const uint8_t *bytes, size_t len)
 {
-    ssize_t n = recv(fd, in->bytes + in->len, sizeof(in->bytes) - in->len, MSG_DONTWAIT);
+    if (!raw->tls) {
+        memcpy(in->bytes + in->len, bytes, len);
+        in->len += len;
+        return;
+    }
+    size_t got;
+    kt_tls_feed(raw->tls, kt_slice(bytes, len));
+    while (kt_tls_read(raw->tls, in->bytes + in->len, sizeof(in->bytes) - in->len, &got) == KT_OK)
+        in->len += got;
+}
+
+static bool raw_poll(struct raw *raw, struct raw_input *in)
+{
+    uint8_t bytes[256];
+    ssize_t n = recv(raw->fd, bytes, sizeof(bytes) - in->len, MSG_DONTWAIT);
     if (n > 0)
-        in->len += (size_t)n;
+        raw_take(raw, in, bytes, (size_t)n);
     else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
         in->closed = true;
     return in->closed;
@@ -363,18 +455,18 @@ static void transport__own_preface_under_way__refuses_the_larger_id_and_yields_t
     RUN_UNTIL(&net, one->dialling && one->dialling->preface_sent && three->dialling && three->dialling->preface_sent);
     struct preface preface = raw_preface("test", 3, 2);
     struct raw_input in = {.len = 0};
-    int fd = raw_connect(node->address);
-    raw_greet(fd, &preface);
-    RUN_UNTIL(&net, raw_poll(fd, &in));
+    struct raw raw = raw_connect(&net, node, preface.from);
+    raw_greet(&raw, &preface);
+    RUN_UNTIL(&net, raw_poll(&raw, &in));
     assert_int_equal(raw_verdict(&in), VERDICT_DUPLICATE);
     assert_int_equal(node->connected[3], 0);
-    close(fd);
+    raw_close(&raw);
     preface = raw_preface("test", 1, 2);
-    fd = raw_connect(node->address);
-    raw_greet(fd, &preface);
+    raw = raw_connect(&net, node, preface.from);
+    raw_greet(&raw, &preface);
     RUN_UNTIL(&net, kt_transport_connected(node->transport, 1));
     assert_null(one->dialling);
-    close(fd);
+    raw_close(&raw);
     RUN_UNTIL(&net, node->disconnected[1] == 1);
     net_release(&net);
     close(silent[0]);
@@ -390,37 +482,37 @@ static void transport__second_connection_of_a_peer__replaces_the_first_unless_it
     node_open(&net, node);
     struct preface preface = raw_preface("test", 2, 1);
     preface.sequence = 5;
-    int first = raw_connect(node->address);
-    raw_greet(first, &preface);
+    struct raw first = raw_connect(&net, node, 2);
+    raw_greet(&first, &preface);
     RUN_UNTIL(&net, node->connected[2] == 1);
     /* Older, of the same process: late bytes of an attempt that was given up. */
     preface.sequence = 4;
     struct raw_input in = {.len = 0};
-    int second = raw_connect(node->address);
-    raw_greet(second, &preface);
-    RUN_UNTIL(&net, raw_poll(second, &in));
+    struct raw second = raw_connect(&net, node, 2);
+    raw_greet(&second, &preface);
+    RUN_UNTIL(&net, raw_poll(&second, &in));
     assert_int_equal(raw_verdict(&in), VERDICT_DUPLICATE);
     assert_int_equal(node->disconnected[2], 0);
-    close(second);
+    raw_close(&second);
     /* Newer, of the same process: it has lost the first. */
     preface.sequence = 6;
-    second = raw_connect(node->address);
-    raw_greet(second, &preface);
+    second = raw_connect(&net, node, 2);
+    raw_greet(&second, &preface);
     RUN_UNTIL(&net, node->connected[2] == 2);
     assert_int_equal(node->disconnected[2], 1);
     in = (struct raw_input){.len = 0};
-    RUN_UNTIL(&net, raw_poll(first, &in));
-    close(first);
+    RUN_UNTIL(&net, raw_poll(&first, &in));
+    raw_close(&first);
     /* A restarted process counts from the beginning. */
     preface.incarnation++;
     preface.sequence = 1;
-    first = raw_connect(node->address);
-    raw_greet(first, &preface);
+    first = raw_connect(&net, node, 2);
+    raw_greet(&first, &preface);
     RUN_UNTIL(&net, node->connected[2] == 3);
     assert_int_equal(node->disconnected[2], 2);
     assert_int_equal(live_connections(node->transport), 1);
-    close(first);
-    close(second);
+    raw_close(&first);
+    raw_close(&second);
     net_release(&net);
 }
 
@@ -551,8 +643,8 @@ static void transport__peer_that_does_not_read__bounds_the_queue(void **state)
     struct test_node *node = &net.nodes[0];
     node_open(&net, node);
     struct preface preface = raw_preface("test", 2, 1);
-    int fd = raw_connect(node->address);
-    raw_greet(fd, &preface);
+    struct raw raw = raw_connect(&net, node, preface.from);
+    raw_greet(&raw, &preface);
     RUN_UNTIL(&net, node->connected[2] == 1);
     unsigned taken = 0;
     bool dropped = false;
@@ -560,7 +652,9 @@ static void transport__peer_that_does_not_read__bounds_the_queue(void **state)
         dropped = !send_frame(node, 2, i, 1u << 20);
         taken += !dropped;
         uv_run(&net.loop, UV_RUN_NOWAIT);
-        assert_true(kt_transport_queued(node->transport, 2) <= KT_PEER_QUEUE_BYTES_MAX);
+        /* Encrypted and waiting for the socket: a batch at most. */
+        assert_true(node->transport->peers[0].ready->sealed.cap <= 2 * OUTPUT_BATCH_BYTES);
+        assert_true(kt_transport_queued(node->transport, 2) <= KT_PEER_QUEUE_BYTES_MAX + 2 * OUTPUT_BATCH_BYTES);
     }
     assert_true(dropped);
     assert_true(taken >= 60);
@@ -568,7 +662,7 @@ static void transport__peer_that_does_not_read__bounds_the_queue(void **state)
     size_t got = 0;
     uint8_t bytes[65536];
     while (kt_transport_queued(node->transport, 2) > 0) {
-        ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        ssize_t n = recv(raw.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
         got += n > 0 ? (size_t)n : 0;
         uv_run(&net.loop, UV_RUN_NOWAIT);
     }
@@ -578,7 +672,7 @@ static void transport__peer_that_does_not_read__bounds_the_queue(void **state)
     while (send_frame(node, 2, 0, 0) && tiny <= OUTPUT_FRAMES_MAX)
         tiny++;
     assert_int_equal(tiny, OUTPUT_FRAMES_MAX - 1);
-    close(fd);
+    raw_close(&raw);
     RUN_UNTIL(&net, node->disconnected[2] == 1);
     assert_int_equal(kt_transport_queued(node->transport, 2), 0);
     assert_true(got > 0);
@@ -594,14 +688,14 @@ static void transport__peer_that_takes_nothing_for_long__is_given_up(void **stat
     node->dead_ms = 250;
     node_open(&net, node);
     struct preface preface = raw_preface("test", 2, 1);
-    int fd = raw_connect(node->address);
-    raw_greet(fd, &preface);
+    struct raw raw = raw_connect(&net, node, 2);
+    raw_greet(&raw, &preface);
     RUN_UNTIL(&net, node->connected[2] == 1);
     for (unsigned i = 0; i < 32; i++)
         assert_true(send_frame(node, 2, i, 1u << 20));
     RUN_UNTIL(&net, node->disconnected[2] == 1);
     assert_int_equal(lines_with("connection to node 2 lost: connection timed out"), 1);
-    close(fd);
+    raw_close(&raw);
     net_release(&net);
 }
 
@@ -617,18 +711,18 @@ static void expect_broken(const void *bytes, size_t len, size_t frames_before, c
     node_open(&net, &net.nodes[2]);
     RUN_UNTIL(&net, kt_transport_connected(node->transport, 3));
     struct preface preface = raw_preface("test", 2, 1);
-    int fd = raw_connect(node->address);
-    raw_greet(fd, &preface);
-    raw_send(fd, bytes, len);
+    struct raw raw = raw_connect(&net, node, preface.from);
+    raw_greet(&raw, &preface);
+    raw_send(&raw, bytes, len);
     struct raw_input in = {.len = 0};
-    RUN_UNTIL(&net, raw_poll(fd, &in) && node->disconnected[2] == 1);
+    RUN_UNTIL(&net, raw_poll(&raw, &in) && node->disconnected[2] == 1);
     assert_int_equal(raw_verdict(&in), VERDICT_WELCOME);
     assert_int_equal(node->frames, frames_before);
     assert_true(kt_transport_connected(node->transport, 3));
     assert_int_equal(node->disconnected[3], 0);
     if (lines_with(reason) != 1)
         fail_msg("no line with: %s", reason);
-    close(fd);
+    raw_close(&raw);
     net_release(&net);
 }
 
@@ -696,11 +790,11 @@ static void transport__stranger_in_every_respect__is_refused_with_a_verdict_and_
             struct preface preface = raw_preface(rows[i].cluster, rows[i].from, rows[i].to);
             struct raw_input in = {.len = 0};
             preface.version = rows[i].version;
-            int fd = raw_connect(node->address);
-            raw_greet(fd, &preface);
-            RUN_UNTIL(&net, raw_poll(fd, &in));
+            struct raw raw = raw_connect(&net, node, preface.from);
+            raw_greet(&raw, &preface);
+            RUN_UNTIL(&net, raw_poll(&raw, &in));
             assert_int_equal(raw_verdict(&in), rows[i].verdict);
-            close(fd);
+            raw_close(&raw);
         }
         assert_int_equal(node->connected[2], 0);
         assert_int_equal(lines_with(" refused: "), 1);
@@ -738,14 +832,14 @@ static void transport__answer_of_an_unexpected_node__is_not_taken(void **state)
     node_open(&net, &net.nodes[0]);
     RUN_UNTIL(&net,
               net.nodes[0].transport->peers[0].dialling && net.nodes[0].transport->peers[0].dialling->preface_sent);
-    int fd = accept(listener, NULL, NULL);
+    struct raw raw = {.fd = accept(listener, NULL, NULL)};
     struct preface preface = raw_preface("test", 3, 1);
-    raw_greet(fd, &preface);
+    raw_greet(&raw, &preface);
     struct raw_input in = {.len = 0};
-    RUN_UNTIL(&net, raw_poll(fd, &in));
+    RUN_UNTIL(&net, raw_poll(&raw, &in));
     assert_int_equal(net.nodes[0].connected[2], 0);
     assert_int_equal(lines_with("node 3 answers there, of this cluster"), 1);
-    close(fd);
+    raw_close(&raw);
     close(listener);
     net_release(&net);
 }
@@ -758,31 +852,31 @@ static void transport__garbage_and_silence_instead_of_a_preface__are_closed(void
     struct test_node *node = &net.nodes[0];
     node_open(&net, node);
     struct raw_input in = {.len = 0};
-    int fd = raw_connect(node->address);
-    raw_send(fd, "GET / HTTP/1.1\r\n\r\n", 18);
-    RUN_UNTIL(&net, raw_poll(fd, &in));
+    struct raw raw = raw_connect(&net, node, 2);
+    raw_send(&raw, "GET / HTTP/1.1\r\n\r\n", 18);
+    RUN_UNTIL(&net, raw_poll(&raw, &in));
     assert_int_equal(in.len, 0);
     assert_int_equal(lines_with("no preface of a Kontiki node"), 1);
-    close(fd);
+    raw_close(&raw);
     /* Half a preface and then nothing. */
     uint8_t bytes[PREFACE_BYTES];
     struct preface preface = raw_preface("test", 2, 1);
     preface_write(&preface, bytes);
     in = (struct raw_input){.len = 0};
-    fd = raw_connect(node->address);
-    raw_send(fd, bytes, 30);
-    RUN_UNTIL(&net, raw_poll(fd, &in));
+    raw = raw_connect(&net, node, 2);
+    raw_send(&raw, bytes, 30);
+    RUN_UNTIL(&net, raw_poll(&raw, &in));
     assert_int_equal(in.len, 0);
     assert_int_equal(lines_with("no preface came within 300 ms"), 1);
-    close(fd);
+    raw_close(&raw);
     /* In pieces it is as good as whole. */
-    fd = raw_connect(node->address);
+    raw = raw_connect(&net, node, 2);
     for (size_t i = 0; i < sizeof(bytes); i += 13) {
-        raw_send(fd, bytes + i, 13);
+        raw_send(&raw, bytes + i, 13);
         uv_run(&net.loop, UV_RUN_NOWAIT);
     }
     RUN_UNTIL(&net, node->connected[2] == 1);
-    close(fd);
+    raw_close(&raw);
     net_release(&net);
 }
 
@@ -795,7 +889,7 @@ static void transport__crowd_of_silent_guests__is_bounded(void **state)
     node_open(&net, node);
     int fds[STRANGERS_MAX + 4];
     for (size_t i = 0; i < KT_COUNT(fds); i++)
-        fds[i] = raw_connect(node->address);
+        fds[i] = raw_socket(node->address);
     RUN_UNTIL(&net, lines_with("others have not said yet who they are") == 1);
     assert_true(live_connections(node->transport) <= STRANGERS_MAX + 1);
     for (size_t i = 0; i < KT_COUNT(fds); i++)
@@ -901,6 +995,191 @@ static void transport__closed_behind_a_last_frame__still_sends_it(void **state)
     net_release(&net);
 }
 
+/* ---- TLS ---- */
+
+/* Nodes 1 and 3 are good and must stay connected, whatever node 2 is: seen by them, told to it. */
+static void expect_refused(struct kt_tls_context *faulty, const char *const *lines, size_t count)
+{
+    struct test_net net;
+    net_init(&net, 3);
+    kt_tls_context_drop(net.nodes[1].tls);
+    net.nodes[1].tls = faulty;
+    node_open(&net, &net.nodes[0]);
+    node_open(&net, &net.nodes[2]);
+    RUN_UNTIL(&net, net.nodes[0].connected[3] == 1 && net.nodes[2].connected[1] == 1);
+    node_open(&net, &net.nodes[1]);
+    for (size_t i = 0; i < count; i++)
+        RUN_UNTIL(&net, lines_with(lines[i]) > 0);
+    run_turns(&net, 100);
+    assert_true(send_frame(&net.nodes[0], 3, 0, 100));
+    RUN_UNTIL(&net, net.nodes[2].frames == 1);
+    assert_int_equal(net.nodes[0].connected[2] + net.nodes[2].connected[2], 0);
+    assert_int_equal(net.nodes[1].connected[1] + net.nodes[1].connected[3], 0);
+    assert_int_equal(net.nodes[0].disconnected[3] + net.nodes[2].disconnected[1], 0);
+    /* Once per peer and for all strangers together, of each of the two nodes that see it. */
+    for (size_t i = 0; i < count; i++)
+        assert_true(lines_with(lines[i]) <= 4);
+    net_release(&net);
+}
+
+static void tls__faulty_certificate__is_refused_with_a_line_on_both_sides(void **state)
+{
+    (void)state;
+    static const struct {
+        struct kt_test_fault fault;
+        const char *lines[4];
+    } rows[] = {
+        {{.other_authority = true},
+         {"before it was ready: its certificate is signed by an unknown authority",
+          " closed: it refuses this node's certificate: signed by an authority unknown there"}},
+        /* It takes theirs, so that they are the only ones who can refuse. */
+        {{.other_authority = true, .takes_both = true},
+         {"before it was ready: its certificate is signed by an unknown authority",
+          " closed: its certificate is signed by an unknown authority",
+          "before it was ready: it refuses this node's certificate: signed by an authority unknown there",
+          " closed: it refuses this node's certificate: signed by an authority unknown there"}},
+        {{.expired = true},
+         {"before it was ready: its certificate has expired", " closed: its certificate has expired",
+          "before it was ready: it refuses this node's certificate: expired",
+          " closed: it refuses this node's certificate: expired"}},
+        {{.not_yet = true},
+         {"before it was ready: its certificate is not valid yet", " closed: its certificate is not valid yet",
+          "before it was ready: it refuses this node's certificate"}},
+        {{.names = 3},
+         {"before it was ready: its certificate does not name node 2 but node 3",
+          "refused: it says it is node 2, and its certificate does not name node 2",
+          "refuses this node: its certificate does not name it",
+          "it refuses this node's certificate: it does not name the node it looks for"}},
+    };
+    for (size_t i = 0; i < KT_COUNT(rows); i++) {
+        size_t count = 0;
+        while (count < KT_COUNT(rows[i].lines) && rows[i].lines[count])
+            count++;
+        expect_refused(kt_test_context(&certificates, 2, &rows[i].fault), rows[i].lines, count);
+    }
+}
+
+static void tls__node_without_it__is_refused_with_a_line_on_both_sides(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "connections between the nodes are neither encrypted nor authenticated",
+        "before it was ready: the other side does not speak TLS",
+        " closed: the other side does not speak TLS",
+        "before it was ready: it speaks TLS, and this node does not",
+        " closed: it speaks TLS, and this node does not",
+    };
+    expect_refused(NULL, lines, KT_COUNT(lines));
+}
+
+static void tls__garbage_and_silence_instead_of_a_handshake__are_closed(void **state)
+{
+    (void)state;
+    struct test_net net;
+    net_init(&net, 2);
+    struct test_node *node = &net.nodes[0];
+    node_open(&net, node);
+    struct raw_input in = {.len = 0};
+    struct raw raw = {.fd = raw_socket(node->address)};
+    raw_send(&raw, "GET / HTTP/1.1\r\n\r\n", 18);
+    RUN_UNTIL(&net, raw_poll(&raw, &in));
+    assert_int_equal(in.len, 7); /* an alert */
+    assert_int_equal(in.bytes[0], 21);
+    assert_int_equal(lines_with("the other side does not speak TLS"), 1);
+    raw_close(&raw);
+    raw.fd = raw_socket(node->address);
+    raw_send(&raw, "\x16\x03\x01", 3);
+    in = (struct raw_input){.len = 0};
+    RUN_UNTIL(&net, raw_poll(&raw, &in));
+    assert_int_equal(lines_with("no TLS handshake within 300 ms"), 1);
+    raw_close(&raw);
+    /* A handshake, and then silence. */
+    raw = raw_connect(&net, node, 2);
+    in = (struct raw_input){.len = 0};
+    RUN_UNTIL(&net, raw_poll(&raw, &in));
+    assert_int_equal(lines_with("no preface came within 300 ms"), 1);
+    raw_close(&raw);
+    net_release(&net);
+}
+
+static void tls__refused_guest_that_does_not_close__is_not_waited_for(void **state)
+{
+    (void)state;
+    struct test_net net;
+    net_init(&net, 2);
+    struct test_node *node = &net.nodes[0];
+    node_open(&net, node);
+    int fd = raw_socket(node->address);
+    assert_int_equal(send(fd, "garbage", 7, MSG_NOSIGNAL), 7);
+    RUN_UNTIL(&net, lines_with("does not speak TLS") == 1);
+    const struct kt_list *link;
+    bool lingers = false;
+    kt_list_each (link, &node->transport->connections)
+        lingers |= KT_CONTAINER(link, struct connection, link)->state == CONNECTION_LINGER;
+    assert_true(lingers);
+    node->transport->reconnect_ms = 60000; /* so that none of its own comes in between */
+    RUN_UNTIL(&net, live_connections(node->transport) == 0);
+    close(fd);
+    net_release(&net);
+}
+
+static void tls__damaged_record__closes_this_connection_alone(void **state)
+{
+    (void)state;
+    struct test_net net;
+    net_init(&net, 3);
+    struct test_node *node = &net.nodes[0];
+    node_open(&net, node);
+    node_open(&net, &net.nodes[2]);
+    RUN_UNTIL(&net, kt_transport_connected(node->transport, 3));
+    struct preface preface = raw_preface("test", 2, 1);
+    struct raw raw = raw_connect(&net, node, 2);
+    raw_greet(&raw, &preface);
+    RUN_UNTIL(&net, node->connected[2] == 1);
+    struct kt_slice piece = kt_slice("12345678", 8);
+    assert_int_equal(kt_tls_write(raw.tls, &piece, 1), KT_OK);
+    kt_tls_output(raw.tls)->data[9] ^= 1;
+    raw_output(&raw);
+    RUN_UNTIL(&net, node->disconnected[2] == 1);
+    assert_int_equal(lines_with("connection to node 2 lost: TLS failed: "), 1);
+    assert_int_equal(node->disconnected[3], 0);
+    raw_close(&raw);
+    net_release(&net);
+}
+
+static void tls__new_certificates__serve_new_connections_and_leave_the_others(void **state)
+{
+    (void)state;
+    struct kt_test_fault other = {.other_authority = true};
+    struct test_net net;
+    net_init(&net, 2);
+    struct test_node *one = &net.nodes[0], *two = &net.nodes[1];
+    node_open(&net, one);
+    node_open(&net, two);
+    RUN_UNTIL(&net, all_connected(&net));
+    for (size_t i = 0; i < 2; i++) {
+        struct kt_tls_context *fresh = kt_test_context(&certificates, net.nodes[i].id, &other);
+        kt_transport_set_tls(net.nodes[i].transport, fresh);
+        kt_tls_context_drop(net.nodes[i].tls);
+        net.nodes[i].tls = fresh;
+    }
+    assert_true(send_frame(one, 2, 0, 100000));
+    RUN_UNTIL(&net, two->frames == 1);
+    assert_int_equal(one->disconnected[2], 0);
+    /* Made anew, the connection needs what is new on both sides. */
+    node_close(&net, two);
+    node_open(&net, two);
+    RUN_UNTIL(&net, all_connected(&net));
+    /* And what was good is not any more. */
+    node_close(&net, two);
+    kt_tls_context_drop(two->tls);
+    two->tls = kt_test_context(&certificates, 2, NULL);
+    node_open(&net, two);
+    RUN_UNTIL(&net, lines_with("signed by an unknown authority") > 0);
+    assert_false(kt_transport_connected(one->transport, 2));
+    net_release(&net);
+}
+
 /* ---- prefaces ---- */
 
 static void preface__written_and_read__is_the_same_and_any_flipped_bit_is_found(void **state)
@@ -932,6 +1211,11 @@ static void preface__written_and_read__is_the_same_and_any_flipped_bit_is_found(
     }
 }
 
+#define SECURE(test)                                                                                                   \
+    {                                                                                                                  \
+        "tls: " #test, test, secure_on, secure_off, NULL                                                               \
+    }
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -960,6 +1244,30 @@ int main(void)
         cmocka_unit_test(transport__closed_in_every_state__leaves_nothing),
         cmocka_unit_test(transport__closed_behind_a_last_frame__still_sends_it),
         cmocka_unit_test(transport__closed_from_an_event__delivers_nothing_more),
+        SECURE(transport__two_and_three_nodes__connect_with_one_connection_per_pair),
+        SECURE(transport__simultaneous_connects__leave_the_connection_of_the_smaller_id),
+        SECURE(transport__second_connection_of_a_peer__replaces_the_first_unless_it_is_older),
+        SECURE(transport__restarted_peer__is_connected_again),
+        SECURE(transport__peer_named_by_host__is_looked_up_and_connected),
+        SECURE(transport__frames_of_all_sizes_both_ways__arrive_whole_and_in_order),
+        SECURE(transport__many_small_frames__arrive_in_order),
+        SECURE(transport__frame_too_large_or_failed__is_dropped_and_told),
+        SECURE(transport__peer_that_does_not_read__bounds_the_queue),
+        SECURE(transport__wrong_checksum__closes_this_connection_alone),
+        SECURE(transport__length_past_the_limit__closes_this_connection_alone),
+        SECURE(transport__stranger_in_every_respect__is_refused_with_a_verdict_and_one_line),
+        SECURE(transport__another_cluster__is_told_on_both_sides),
+        SECURE(transport__crowd_of_silent_guests__is_bounded),
+        SECURE(transport__closed_in_every_state__leaves_nothing),
+        SECURE(transport__peer_that_takes_nothing_for_long__is_given_up),
+        SECURE(transport__closed_behind_a_last_frame__still_sends_it),
+        SECURE(transport__closed_from_an_event__delivers_nothing_more),
+        SECURE(tls__faulty_certificate__is_refused_with_a_line_on_both_sides),
+        SECURE(tls__node_without_it__is_refused_with_a_line_on_both_sides),
+        SECURE(tls__garbage_and_silence_instead_of_a_handshake__are_closed),
+        SECURE(tls__refused_guest_that_does_not_close__is_not_waited_for),
+        SECURE(tls__damaged_record__closes_this_connection_alone),
+        SECURE(tls__new_certificates__serve_new_connections_and_leave_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

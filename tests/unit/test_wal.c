@@ -356,6 +356,7 @@ static void trim__segments_with_truncated_entries__base_is_right(void **state)
     append(f, 101, 100, 2, 1000);
     /* The segments of 51..200 are dead, the log goes back behind the base of the last one. */
     append(f, 51, 100, 3, 1000);
+    assert_int_equal(kt_wal_sync(f->wal), KT_OK);
     for (kt_index index = 10; index <= 140; index += 10) {
         kt_index first;
 
@@ -369,6 +370,217 @@ static void trim__segments_with_truncated_entries__base_is_right(void **state)
         check_all(f);
     }
     assert_true(kt_wal_first(f->wal) > 60);
+}
+
+/* It once left a log that began behind its own state: what had emptied the old segment was not on the disk yet. */
+static void trim__segment_emptied_by_unsynced_truncation__stays(void **state)
+{
+    struct fixture *f = *state;
+    unsigned old = 0;
+
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        kt_wal_close(f->wal);
+        kt_memory_disk_free(f->memory);
+        f->memory = kt_memory_disk_create(seed);
+        kt_wal_model_init(&f->model);
+        assert_int_equal(open_wal(f), KT_OK);
+        append(f, 1, 100, 1, 1000);
+        assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+        append(f, 31, 1, 2, 1000);
+        assert_int_equal(kt_wal_trim(f->wal, 30), KT_OK);
+        kt_wal_close(f->wal);
+        kt_memory_disk_crash(f->memory);
+        assert_int_equal(open_wal(f), KT_OK);
+        assert_int_equal(f->found.first, 1);
+        assert_true(f->found.last == 30 || f->found.last == 31 || f->found.last == 100);
+        old += f->found.last == 100;
+    }
+    assert_true(old > 0 && old < 20);
+}
+
+/* The log is what an adopted state needs: empty behind it, and nothing of the old one is left. */
+static void reset__long_log__empty_behind_index_and_old_files_gone(void **state)
+{
+    struct fixture *f = *state;
+    struct kt_entry entry;
+    unsigned segments;
+    uint64_t bytes;
+    size_t count;
+
+    append(f, 1, 300, 3, 1000);
+    assert_int_equal(kt_wal_vote(f->wal, 4, 2), KT_OK);
+    assert_int_equal(kt_wal_reset(f->wal, 5000, 7), KT_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        kt_wal_usage(f->wal, &bytes, &segments);
+        assert_int_equal(segments, 1);
+        assert_int_equal(kt_wal_first(f->wal), 5001);
+        assert_int_equal(kt_wal_last(f->wal), 5000);
+        assert_int_equal(kt_wal_term(f->wal, 5000), 7);
+        assert_int_equal(kt_wal_term(f->wal, 300), 0);
+        assert_int_equal(kt_wal_read(f->wal, 300, 5001, 1000, &entry, 1, &count), KT_NOT_FOUND);
+        reopen(f);
+        assert_int_equal(f->found.first, 5001);
+        assert_int_equal(f->found.last, 5000);
+        assert_int_equal(f->found.base_term, 7);
+        assert_int_equal(f->found.term, 4);
+        assert_int_equal(f->found.vote, 2);
+    }
+}
+
+static void reset__appends_behind_it__continue(void **state)
+{
+    struct fixture *f = *state;
+
+    append(f, 1, 100, 1, 1000);
+    assert_int_equal(kt_wal_model_reset(&f->model, f->wal, 900, 5), KT_OK);
+    append(f, 901, 200, 5, 1000);
+    append(f, 950, 100, 6, 1000);
+    check_all(f);
+    assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+    reopen(f);
+    assert_int_equal(f->found.first, 901);
+    check_all(f);
+    /* Back behind everything: allowed as well. */
+    assert_int_equal(kt_wal_model_reset(&f->model, f->wal, 10, 6), KT_OK);
+    append(f, 11, 5, 6, 10);
+    assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+    reopen(f);
+    assert_int_equal(f->found.first, 11);
+    assert_int_equal(f->found.base_term, 6);
+    check_all(f);
+}
+
+/* One entry without payload. */
+static enum kt_code append_one(struct fixture *f, enum kt_entry_type type)
+{
+    struct kt_entry entry = {.index = kt_wal_last(f->wal) + 1, .term = 1, .type = type};
+
+    return kt_wal_append(f->wal, &entry, 1);
+}
+
+/* Whatever filled the disk, and however often a leader is elected meanwhile: it gets its first entry into the log. */
+static void append__disk_full__barriers_still_fit(void **state)
+{
+    struct fixture *f = *state;
+    unsigned barriers = 0;
+    enum kt_code code;
+
+    append(f, 1, 20, 1, 1000);
+    assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+    kt_memory_disk_space(f->memory, 0);
+    while ((code = append_one(f, KT_ENTRY_COMMAND)) == KT_OK) {
+    }
+    assert_int_equal(code, KT_DISK_FULL);
+    reopen(f);
+    while ((code = append_one(f, KT_ENTRY_BARRIER)) == KT_OK) {
+        barriers++;
+        assert_int_equal(append_one(f, KT_ENTRY_COMMAND), KT_DISK_FULL);
+        assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+        reopen(f);
+    }
+    assert_int_equal(code, KT_DISK_FULL);
+    assert_true(barriers >= 80 && barriers < 100);
+    assert_int_equal(f->wal->segment_count, 1);
+    kt_memory_disk_space(f->memory, UINT64_MAX);
+    assert_int_equal(append_one(f, KT_ENTRY_COMMAND), KT_OK);
+}
+
+static void reset__segment_full_to_the_brim__takes_the_next(void **state)
+{
+    struct fixture *f = *state;
+
+    append(f, 1, 60, 1, 960);
+    kt_memory_disk_space(f->memory, 0);
+    while (append_one(f, KT_ENTRY_BARRIER) == KT_OK)
+        f->model.last++;
+    /* Without room for the record nothing happens; with room it does. */
+    assert_int_equal(kt_wal_reset(f->wal, 9000, 2), KT_DISK_FULL);
+    assert_int_equal(kt_wal_last(f->wal), f->model.last);
+    kt_wal_model_check(&f->model, f->wal, 1, 60);
+    kt_memory_disk_space(f->memory, UINT64_MAX);
+    assert_int_equal(kt_wal_reset(f->wal, 9000, 2), KT_OK);
+    assert_int_equal(f->wal->segment_count, 1);
+    reopen(f);
+    assert_int_equal(f->found.first, 9001);
+}
+
+/* The process ended between the reset and the removal of the old files: the next start removes them. */
+static void reset__crash_before_files_are_removed__next_open_removes_them(void **state)
+{
+    struct fixture *f = *state;
+    unsigned segments;
+    uint64_t bytes, calls;
+
+    append(f, 1, 300, 1, 1000);
+    assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+    calls = 1 + 1; /* the record and its sync */
+    kt_memory_disk_stop_at(f->memory, calls + 1);
+    assert_int_equal(kt_wal_reset(f->wal, 400, 2), KT_IO_FAILED);
+    kt_wal_close(f->wal);
+    kt_memory_disk_crash(f->memory);
+    kt_memory_disk_stop_at(f->memory, 0);
+    assert_non_null(kt_memory_disk_bytes(f->memory, "0000000000000001.seg"));
+    assert_int_equal(open_wal(f), KT_OK);
+    kt_wal_usage(f->wal, &bytes, &segments);
+    assert_int_equal(segments, 1);
+    assert_null(kt_memory_disk_bytes(f->memory, "0000000000000001.seg"));
+    assert_int_equal(f->found.first, 401);
+}
+
+/* Old entries whose files are gone could not come back if the record that replaces them were lost. */
+static void trim__truncation_not_synced__waits_for_it(void **state)
+{
+    struct fixture *f = *state;
+    unsigned before, after;
+    uint64_t bytes;
+
+    append(f, 1, 200, 1, 1000);
+    assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+    append(f, 20, 1, 2, 10);
+    kt_wal_usage(f->wal, &bytes, &before);
+    assert_int_equal(kt_wal_trim(f->wal, 19), KT_OK);
+    assert_int_equal(kt_wal_trim(f->wal, 20), KT_OK);
+    kt_wal_usage(f->wal, &bytes, &after);
+    assert_int_equal(after, before);
+    assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+    assert_int_equal(kt_wal_trim(f->wal, 19), KT_OK);
+    kt_wal_usage(f->wal, &bytes, &after);
+    assert_int_equal(after, 1);
+    check_all(f);
+    reopen(f);
+    check_all(f);
+}
+
+static void trim_point__bytes_to_keep__leaves_at_least_that(void **state)
+{
+    struct fixture *f = *state;
+    kt_index all, point;
+    unsigned segments, left;
+    uint64_t bytes;
+
+    assert_int_equal(kt_wal_trim_point(f->wal, 0), 0);
+    append(f, 1, 10, 1, 1000);
+    assert_int_equal(kt_wal_trim_point(f->wal, 0), 0);
+    append(f, 11, 500, 1, 1000);
+    kt_wal_usage(f->wal, &bytes, &segments);
+    assert_true(segments > 5);
+    assert_int_equal(kt_wal_trim_point(f->wal, bytes), 0);
+    assert_int_equal(kt_wal_trim_point(f->wal, UINT64_MAX), 0);
+    all = kt_wal_trim_point(f->wal, 0);
+    assert_true(all < f->model.last);
+    for (unsigned keep = 1; keep < segments; keep++) {
+        point = kt_wal_trim_point(f->wal, (uint64_t)keep * SEGMENT);
+        assert_true(point > 0 && point <= all);
+        assert_int_equal(kt_wal_trim_point(f->wal, (uint64_t)keep * SEGMENT - 1), point);
+    }
+    /* Trimming there does what was told, and then there is nothing more to do. */
+    point = kt_wal_trim_point(f->wal, 3 * SEGMENT);
+    assert_int_equal(kt_wal_trim(f->wal, point), KT_OK);
+    kt_wal_usage(f->wal, &bytes, &left);
+    assert_int_equal(left, 3);
+    assert_int_equal(kt_wal_first(f->wal), point + 1);
+    assert_int_equal(kt_wal_trim_point(f->wal, 3 * SEGMENT), 0);
+    check_all(f);
 }
 
 static void read__limits__are_kept(void **state)
@@ -546,6 +758,7 @@ int main(void)
         TEST(append__same_index_again_and_again__last_one_stays),
         TEST(append__disk_full__refused_and_possible_later),
         TEST(append__disk_full_with_prepared_segment__goes_on),
+        TEST(append__disk_full__barriers_still_fit),
         TEST(open__disk_full__starts),
         TEST(open__disk_full_at_first_start__says_so_and_works_later),
         TEST(sync__fails__every_later_call_answers_the_same),
@@ -553,6 +766,13 @@ int main(void)
         TEST(vote__sync_fails__final),
         TEST(trim__whole_segments__go_and_stay_gone),
         TEST(trim__segments_with_truncated_entries__base_is_right),
+        TEST(trim__segment_emptied_by_unsynced_truncation__stays),
+        TEST(reset__long_log__empty_behind_index_and_old_files_gone),
+        TEST(reset__appends_behind_it__continue),
+        TEST(reset__segment_full_to_the_brim__takes_the_next),
+        TEST(reset__crash_before_files_are_removed__next_open_removes_them),
+        TEST(trim__truncation_not_synced__waits_for_it),
+        TEST(trim_point__bytes_to_keep__leaves_at_least_that),
         TEST(read__limits__are_kept),
         TEST(read__outside__not_found),
         TEST(read__damage_at_rest__corrupt),

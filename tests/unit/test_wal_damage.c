@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "cluster/log/look.h"
 #include "cluster/log/wal_internal.h"
 #include "support/memory_disk.h"
 #include "support/wal_model.h"
@@ -92,12 +93,45 @@ static void assert_untouched(struct kt_memory_disk *before, struct kt_memory_dis
     assert_null(kt_memory_disk_name(after, i));
 }
 
+/* Looking says what opening will say, in the same words, and changes nothing. What is before the damage can be read. */
+static void check_look(struct fixture *f, struct kt_memory_disk *damaged, enum kt_code opened)
+{
+    struct kt_wal_look look;
+    struct kt_error error = {.text = ""};
+    struct kt_wal *wal;
+    enum kt_code code = kt_wal_look(kt_memory_disk_disk(damaged), &wal, &look, &error);
+
+    if (code != opened)
+        fail_msg("looking says %s, opening %s", kt_code_text(code), kt_code_text(opened));
+    assert_non_null(wal);
+    if (code != KT_OK)
+        assert_true(strcmp(f->error.text, look.vote.text) == 0 || strcmp(f->error.text, look.records.text) == 0);
+    if (code == KT_OK) {
+        assert_int_equal(look.found.last, f->found.last);
+        assert_int_equal(look.found.torn_bytes, f->found.torn_bytes);
+        assert_int_equal(look.segments_left, 0);
+        assert_int_equal(look.segments, wal->segment_count);
+    }
+    for (kt_index index = look.found.first; index <= look.found.last; index++) {
+        struct kt_entry entry;
+        size_t count;
+        uint64_t serial, offset;
+
+        assert_int_equal(kt_wal_read(wal, index, index, 1, &entry, 1, &count), KT_OK);
+        assert_true(kt_wal_look_place(wal, index, &serial, &offset));
+        assert_true(serial >= 1 && serial <= 3 && offset >= WAL_HEADER_BYTES);
+        kt_chunk_drop(entry.chunk);
+    }
+    kt_wal_close(wal);
+}
+
 /* Opens a damaged copy: refused and untouched, or complete. Takes the copy; true: it was refused. */
 static bool check_damaged(struct fixture *f, struct kt_memory_disk *damaged, kt_index acknowledged, const char *what)
 {
     struct kt_memory_disk *before = kt_memory_disk_copy(damaged, 1);
     enum kt_code code = open_on(f, damaged);
 
+    check_look(f, before, code);
     if (code == KT_OK) {
         if (f->found.term != 3 || f->found.vote != 2 || f->found.last < acknowledged || f->found.first != 1)
             fail_msg("%s: opened with vote %llu/%llu and entries %llu..%llu", what, (unsigned long long)f->found.term,
@@ -160,7 +194,7 @@ static void flip__any_byte__refused_or_complete(void **state)
             assert_true(kt_memory_disk_flip(copy, name, at, (unsigned)(at % 8)));
             if (check_damaged(f, copy, 14, what)) {
                 refused++;
-                if (strcmp(name, WAL_VOTE_NAME) == 0 || !strstr(f->error.text, ".seg"))
+                if (strcmp(name, WAL_VOTE_NAME) == 0 || !strstr(f->error.text, name))
                     fail_msg("%s: %s", what, f->error.text);
             } else {
                 opened++;
@@ -341,6 +375,56 @@ static void vote__cut_short__refused(void **state)
     assert_int_equal(open_on(f, f->memory), KT_CORRUPT);
 }
 
+/* Every record tells of the syncs before it, so only the last group depends on the note beside the log. */
+static void flip__with_the_note_damaged__all_but_the_last_group_is_safe(void **state)
+{
+    struct fixture *f = *state;
+    const char *name = "0000000000000003.seg";
+    uint64_t used = used_bytes(f->memory, name);
+    unsigned refused = 0;
+
+    assert_true(kt_memory_disk_flip(f->memory, WAL_VOTE_NAME, 2 * WAL_VOTE_STRIDE, 0));
+    for (uint64_t at = used - 1200; at < used; at++) {
+        struct kt_memory_disk *copy = kt_memory_disk_copy(f->memory, 1);
+
+        assert_true(kt_memory_disk_flip(copy, name, at, 5));
+        if (open_on(f, copy) == KT_OK)
+            kt_wal_model_check(&f->model, f->wal, 1, 11);
+        else
+            refused++;
+        kt_wal_close(f->wal);
+        f->wal = NULL;
+        kt_memory_disk_free(copy);
+    }
+    assert_true(refused > 500);
+}
+
+/* Records that are whole but lie behind a hole were never acknowledged; they must not come back to life. */
+static void torn__whole_records_behind_the_hole__are_gone_for_good(void **state)
+{
+    struct fixture *f = *state;
+    const char *name = "0000000000000003.seg";
+    uint64_t used = (used_bytes(f->memory, name) + 7) & ~(uint64_t)7;
+    uint8_t *bytes = kt_alloc(SEGMENT);
+
+    assert_int_equal(open_on(f, f->memory), KT_OK);
+    append(f, 15, 3, 5, 40);
+    kt_wal_close(f->wal);
+    memcpy(bytes, kt_memory_disk_bytes(f->memory, name), SEGMENT);
+    memset(bytes + used, 0, (size_t)wal_record_size(40));
+    kt_memory_disk_put(f->memory, name, bytes, SEGMENT);
+    kt_free(bytes);
+    assert_int_equal(open_on(f, f->memory), KT_OK);
+    assert_int_equal(f->found.last, 14);
+    assert_int_equal(f->found.torn_bytes, 3 * wal_record_size(40));
+    append(f, 15, 1, 6, 40);
+    kt_wal_close(f->wal);
+    assert_int_equal(open_on(f, f->memory), KT_OK);
+    assert_int_equal(f->found.last, 15);
+    assert_int_equal(f->found.torn_bytes, 0);
+    kt_wal_model_check(&f->model, f->wal, 1, 15);
+}
+
 /* A checksum that fits over nonsense is no torn write, wherever it is. */
 static void record__valid_but_senseless__refused(void **state)
 {
@@ -357,6 +441,8 @@ static void record__valid_but_senseless__refused(void **state)
         {.kind = WAL_TRUNCATE, .index = 12, .term = 3, .durable = WAL_HEADER_BYTES},
         {.kind = WAL_TRUNCATE, .index = 13, .term = 4, .durable = WAL_HEADER_BYTES, .chain = 1},
         {.kind = WAL_SEAL, .durable = WAL_HEADER_BYTES},
+        {.kind = WAL_RESET, .index = 0, .term = 9, .durable = WAL_HEADER_BYTES},
+        {.kind = WAL_RESET, .type = 1, .index = 50, .term = 9, .durable = WAL_HEADER_BYTES},
     };
 
     for (size_t i = 0; i < KT_COUNT(records); i++) {
@@ -413,6 +499,8 @@ int main(void)
         TEST(vote__one_slot_damaged__the_other_counts_and_repairs_it),
         TEST(vote__both_slots_damaged__refused),
         TEST(vote__cut_short__refused),
+        TEST(flip__with_the_note_damaged__all_but_the_last_group_is_safe),
+        TEST(torn__whole_records_behind_the_hole__are_gone_for_good),
         TEST(record__valid_but_senseless__refused),
     };
 

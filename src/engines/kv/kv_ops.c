@@ -105,6 +105,7 @@ static const struct kt_op_kind op_put = {
 static const struct kt_op_kind op_delete = {
     .code = KT_KV_OP_DELETE,
     .name = "kv.delete",
+    .frees = true,
     .body = {.fields = put_fields, .count = KT_KV_FIELDS_KEY, .size = sizeof(struct kt_kv_params)},
     .apply = apply_delete,
 };
@@ -112,6 +113,7 @@ static const struct kt_op_kind op_delete = {
 static const struct kt_op_kind op_expire = {
     .code = KT_KV_OP_EXPIRE,
     .name = "kv.expire",
+    .frees = true,
     .body = KT_STRUCT(struct kt_kv_expire, expire_fields),
     .apply = apply_expire,
 };

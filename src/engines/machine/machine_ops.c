@@ -79,6 +79,7 @@ const struct kt_op_kind machine_op_create = {
 const struct kt_op_kind machine_op_delete = {
     .code = MACHINE_OP_DELETE,
     .name = "machine.delete_instance",
+    .frees = true,
     .body = KT_STRUCT(struct kt_machine_delete_params, delete_rows),
     .apply = machine_delete_apply,
 };
@@ -93,6 +94,7 @@ const struct kt_op_kind machine_op_event = {
 const struct kt_op_kind machine_op_forget = {
     .code = MACHINE_OP_FORGET,
     .name = "machine.forget",
+    .frees = true,
     .body = KT_STRUCT(struct machine_forget_op, forget_rows),
     .apply = machine_forget_apply,
 };
