@@ -35,7 +35,7 @@ def fill(node, count):
 
 
 class Watch(threading.Thread):
-    """Peak resident memory of some nodes, and the latencies of a trickle of small writes through one of them."""
+    """Peak memory of some nodes, and the latencies of a trickle of small writes through one of them."""
 
     def __init__(self, nodes, writer):
         super().__init__(daemon=True)
@@ -56,7 +56,7 @@ class Watch(threading.Thread):
                     i += 1
                     for node in self.nodes:
                         if node.alive():
-                            self.peak[node.id] = max(self.peak[node.id], node.rss_kib())
+                            self.peak[node.id] = max(self.peak[node.id], node.anonymous_kib())
         except Exception as error:  # told by the test
             self.error = error
 
@@ -104,7 +104,7 @@ def main():
         with lost.kv() as client:
             for i in range(0, count, max(1, count // 50)):
                 assert client.get("key-%d" % i) == value(i), i
-        print("state of %d MB: back after %.2f s; resident at most %d MiB there, %d MiB at the leader; "
+        print("state of %d MB: back after %.2f s; memory at most %d MiB there, %d MiB at the leader; "
               "writes meanwhile p99 %.1f ms of %d, before %.1f ms of %d"
               % (STATE_MB, took, watch.peak[lost.id] >> 10, watch.peak[leader.id] >> 10, watch.p99_ms(),
                  len(watch.latencies), calm.p99_ms(), len(calm.latencies)))
