@@ -631,6 +631,8 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
     event.receive.message = &message;
     rv = count > 0 ? receive_entries(replica, &message, entries, count) : replica_step(replica, &event);
     kt_entries_free(entries, count);
+    if (rv == 0 && message.type == RAFT_APPEND_ENTRIES_RESULT)
+        rv = replica_offer_refused(replica, member, &message);
     fail_step(replica, "receiving a message", rv);
     if (message.type == RAFT_APPEND_ENTRIES_RESULT && replica_leads(replica))
         replica_stream_acknowledged(replica, member, &message.append_entries_result);

@@ -103,6 +103,7 @@ struct member {
     bool short_of_room;   /* it told that its disk is */
     bool told_short;      /* what it was told of this node's */
     kt_member_id joining; /* leader: the member that asks to take this node's place; 0: none */
+    kt_index offered;     /* leader: to this member, the state up to here; 0: nothing since it answered */
     struct stream stream;
 };
 
@@ -303,6 +304,11 @@ void replica_members_tick(struct kt_replica *replica);
 
 /* replica_snapshot.c */
 void replica_offer(struct kt_replica *replica, struct member *member, const struct raft_install_snapshot *fields);
+/*
+ * After a refusal was given to the core: one that it ignored, because the state was offered up to another index than
+ * the one refused. A code of the core.
+ */
+int replica_offer_refused(struct kt_replica *replica, struct member *member, const struct raft_message *message);
 void replica_offer_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
 
 /* replica_room.c */

@@ -41,6 +41,7 @@ void replica_members_refresh(struct kt_replica *replica)
 
         if (member->member != now) {
             member->member = now;
+            member->offered = 0;
             replica_stream_reset(replica, member);
         }
         member->voter = server != NULL && server->role == RAFT_VOTER;
@@ -121,7 +122,7 @@ static void ask_to_join(struct kt_replica *replica)
 void replica_members_lead(struct kt_replica *replica)
 {
     for (size_t i = 0; i < replica->member_count; i++)
-        replica->members[i].joining = 0;
+        replica->members[i].joining = replica->members[i].offered = 0;
 }
 
 void replica_join_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader)
