@@ -164,6 +164,7 @@ static void note_changes(struct kt_replica *replica, const struct raft_update *u
     if (replica->raft.state == RAFT_LEADER && (!led || !same_term)) {
         replica->elections++;
         replica_streams_reset(replica);
+        replica_members_lead(replica);
         /* The core adds an entry of its own if the log reaches beyond what is committed; else one is added here. */
         replica->barrier_needed = (update->flags & RAFT_UPDATE_ENTRIES) == 0;
         replica->barrier = replica->window.next - 1;
@@ -379,7 +380,7 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
     kt_buf_append_slice(&replica->founding, options->state.founding);
     replica->election_ms = options->election_ms;
     replica->heartbeat_ms = options->heartbeat_ms;
-    replica->now = options->now_ms;
+    replica->now = replica->heard_ms = options->now_ms;
     kt_random_seed(&replica->random, options->random_seed);
     replica->origin = kt_random_next(&replica->random) | 1;
     /* An answer to a question of an earlier life of this node must not meet a question of this one. */
@@ -512,6 +513,39 @@ static int step_entries(struct kt_replica *replica, struct raft_message *message
 }
 
 /*
+ * A leader proposes a configuration only when the one before is committed. The core learns of that when the one before
+ * is applied, which may be later than the arrival of the next; it would then forget the one between, and fall back to
+ * the one before both if the next is cut off again.
+ */
+static int step_configuration(struct kt_replica *replica, struct raft_message *message, const struct kt_entry *entries,
+                              size_t count)
+{
+    struct raft *raft = &replica->raft;
+    kt_index before = raft->configuration_uncommitted_index;
+    struct raft_configuration between;
+    struct raft_buffer bytes;
+    int rv;
+
+    if (before == 0 || before > message->append_entries.prev_log_index)
+        return step_entries(replica, message, entries, count);
+    rv = raft_configuration_encode(&raft->configuration, &bytes);
+    if (rv != 0)
+        return rv;
+    KT_CHECK(raft_configuration_decode(&bytes, &between) == 0);
+    raft_free(bytes.base);
+    rv = step_entries(replica, message, entries, count);
+    if (rv == 0 && raft->configuration_uncommitted_index == entries[0].index) {
+        /* It was taken, so the logs agree up to the entry before: the leader has the one between as well. */
+        raft_configuration_close(&raft->configuration_committed);
+        raft->configuration_committed = between;
+        raft->configuration_committed_index = before;
+        return 0;
+    }
+    raft_configuration_close(&between);
+    return rv;
+}
+
+/*
  * The core takes a configuration for the first entry of its message, wherever it stands in it. So each configuration
  * begins a message of its own here.
  */
@@ -529,7 +563,10 @@ static int receive_entries(struct kt_replica *replica, struct raft_message *mess
             message->append_entries.prev_log_index = entries[from - 1].index;
             message->append_entries.prev_log_term = entries[from - 1].term;
         }
-        rv = step_entries(replica, message, entries + from, to - from);
+        if (entries[from].type == KT_ENTRY_CHANGE)
+            rv = step_configuration(replica, message, entries + from, to - from);
+        else
+            rv = step_entries(replica, message, entries + from, to - from);
         if (raft_last_index(&replica->raft) < entries[to - 1].index)
             break; /* refused: what follows would be as well */
         from = to;
@@ -579,6 +616,8 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
         return;
     }
     message.server_id = ends.from;
+    if (message.type == RAFT_APPEND_ENTRIES && message.append_entries.term >= replica->raft.current_term)
+        replica->heard_ms = replica->now;
     if (message.type == RAFT_TIMEOUT_NOW) {
         if (replica->raft.last_stored >= message.timeout_now.last_log_index)
             take_turn(replica, member, &message);
@@ -592,6 +631,8 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
     event.receive.message = &message;
     rv = count > 0 ? receive_entries(replica, &message, entries, count) : replica_step(replica, &event);
     kt_entries_free(entries, count);
+    if (rv == 0 && message.type == RAFT_APPEND_ENTRIES_RESULT)
+        rv = replica_offer_refused(replica, member, &message);
     fail_step(replica, "receiving a message", rv);
     if (message.type == RAFT_APPEND_ENTRIES_RESULT && replica_leads(replica))
         replica_stream_acknowledged(replica, member, &message.append_entries_result);
