@@ -253,7 +253,7 @@ class Test:
 
 
 def main():
-    cluster = Cluster(3)
+    cluster = Cluster(3, tls=False)  # here the nodes get theirs one by one
     try:
         test = Test(cluster)
     except BaseException:

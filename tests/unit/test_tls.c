@@ -117,8 +117,11 @@ static bool carry(struct pair *pair, struct side *from, struct side *to)
 static void talk(struct pair *pair)
 {
     side_step(&pair->client, kt_slice(NULL, 0));
-    while (carry(pair, &pair->client, &pair->server) | carry(pair, &pair->server, &pair->client))
-        continue;
+    bool more = true;
+    while (more) {
+        more = carry(pair, &pair->client, &pair->server);
+        more |= carry(pair, &pair->server, &pair->client);
+    }
 }
 
 static struct kt_tls_context *context_of(kt_node_id node)
