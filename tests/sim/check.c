@@ -311,6 +311,7 @@ static void committed_now(struct sim_node *node, kt_index index)
         return;
     }
     known->committed = true;
+    known->in_term = node->status.term;
     known->item = item;
     cluster->counts.commits++;
     unsigned holders = 0;
@@ -350,9 +351,8 @@ static void leads_now(struct sim_node *node)
     sim_note(&cluster->world, node->id, "leads", node->status.term, books->seen.last, check->commit_max);
     for (kt_index i = 1; i <= check->committed_count; i++) {
         const struct sim_committed *committed = &check->committed[i - 1];
-        /* An entry that a later leader committed is no duty of one of an earlier term that hears late of its election.
-         */
-        if (!committed->committed || committed->item.term > node->status.term)
+        /* What was committed in a later term is no duty of one that hears late of its election in an earlier. */
+        if (!committed->committed || committed->in_term >= node->status.term)
             continue;
         if (i > books->seen.last || !item_equal(books->seen.items[i - 1], committed->item)) {
             sim_fail(&cluster->world, "leader completeness: node %llu leads term %llu without the committed entry %llu",
@@ -393,6 +393,12 @@ void sim_check_status(struct sim_node *node)
     if (status->last != books->seen.last)
         sim_fail(world, "node %llu says its log ends at %llu, it wrote %llu", id, (unsigned long long)status->last,
                  (unsigned long long)books->seen.last);
+    kt_index durable = status->durable;
+    if (!check->outside_only && durable >= 1 &&
+        (durable > books->durable.last || log_term(&books->durable, durable) != log_term(&books->seen, durable)))
+        sim_fail(world, "node %llu calls entry %llu of term %llu stored; its disk ends at %llu, there with term %llu",
+                 id, (unsigned long long)durable, (unsigned long long)log_term(&books->seen, durable),
+                 (unsigned long long)books->durable.last, (unsigned long long)log_term(&books->durable, durable));
     if (status->serving && status->role != KT_LEADER)
         sim_fail(world, "node %llu serves and does not lead", id);
     if (status->role == KT_LEADER)

@@ -120,16 +120,11 @@ static bool do_vote(struct run *run)
     return true;
 }
 
-/* Only what is durable and applied is ever trimmed. */
+/* Anywhere: entries may be applied, and their state durable, before this log is synced. */
 static bool do_trim(struct run *run)
 {
-    kt_index last = KT_MIN(run->durable.last, run->model.last);
+    kt_index last = below(run, run->model.last + 1);
 
-    for (size_t i = 0; i < run->pending_count; i++)
-        last = KT_MIN(last, run->pending[i].index);
-    if (last < 20)
-        return true;
-    last -= below(run, 20);
     run->trimmed = KT_MAX(run->trimmed, last);
     return kt_wal_trim(run->wal, last) == KT_OK;
 }
