@@ -7,10 +7,11 @@
 #include "cluster.h"
 #include "workload.h"
 
-#define OP_BYTES_MAX  (1u << 20)
-#define GRACE_MS      1000u /* an answer may be that much later than its deadline */
-#define COUNTER_STEPS 100u  /* then a fresh counter: below SIM_RING */
-#define OWNED_WRITES  60u   /* then a fresh register: histories stay cheap to judge */
+#define OP_BYTES_MAX         (1u << 20)
+#define GRACE_MS             1000u /* an answer may be that much later than its deadline */
+#define SCENARIO_DEADLINE_MS 3000u /* patience enough to see a new leader */
+#define COUNTER_STEPS        100u  /* then a fresh counter: below SIM_RING */
+#define OWNED_WRITES         60u   /* then a fresh register: histories stay cheap to judge */
 
 static struct sim_world *world_of(const struct sim_client *client)
 {
@@ -69,7 +70,10 @@ static struct sim_op *op_create(struct sim_client *client, enum sim_op_kind kind
     op->node = client->node;
     op->floor = client->cluster->check.acked;
     op->calm = client->cluster->calm;
+    op->invoked = world_of(client)->now;
     op->deadline_ms = sim_between(world_of(client), SIM_CLIENTS, 200, 5000);
+    if (client->cluster->options.scenario != SIM_SCENARIO_NONE)
+        op->deadline_ms = SCENARIO_DEADLINE_MS;
     kt_buf_init(&op->proposal.op, OP_BYTES_MAX);
     kt_reply_init(&op->proposal.reply);
     kt_list_append(&client->cluster->clients.ops, &op->link);
@@ -115,6 +119,20 @@ static void op_learn(struct sim_op *op, enum sim_outcome outcome)
         client->finished = true;
 }
 
+/* While nothing is wrong with a node, requests to it succeed, however long they have to wait for a leader. */
+static void judge_calm(struct sim_op *op, enum sim_outcome outcome)
+{
+    struct sim_cluster *cluster = op->cluster;
+    if (!op->calm || op->node == cluster->victim)
+        return;
+    if (outcome != SIM_DONE)
+        sim_fail(&cluster->world, "a request of client %u to node %u failed (%s), and nothing was wrong there",
+                 op->client->number, op->node + 1, outcome == SIM_UNKNOWN ? "unknown" : "not done");
+    bool write = op->kind != SIM_GET && op->kind != SIM_COUNT;
+    if (write && cluster->fault_at && op->invoked >= cluster->fault_at && !cluster->write_at)
+        cluster->write_at = cluster->world.now;
+}
+
 /* The client hears of the end of a request, which is gone afterwards. value: read, or the count that a step made. */
 static void op_end(struct sim_op *op, enum sim_outcome outcome, uint64_t value)
 {
@@ -135,9 +153,7 @@ static void op_end(struct sim_op *op, enum sim_outcome outcome, uint64_t value)
         sim_history_end(op->history, op->record, outcome, value, world->now);
     op_learn(op, outcome);
     client->under_way--;
-    if (op->calm && outcome != SIM_DONE)
-        sim_fail(world, "a request of client %u to node %u failed (%s), long after all faults", client->number,
-                 op->node + 1, outcome == SIM_UNKNOWN ? "unknown" : "not done");
+    judge_calm(op, outcome);
     struct sim_counts *counts = &client->cluster->counts;
     if (outcome == SIM_UNKNOWN)
         counts->unknown++;

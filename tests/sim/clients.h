@@ -28,9 +28,10 @@ struct sim_op {
     uint64_t life;          /* of the node when it was sent there */
     kt_time_ms deadline_ms; /* from when it reaches the node */
     kt_index floor;         /* what was acknowledged before it began */
-    bool calm;              /* it was sent long after the last fault: it must succeed */
-    bool submitted;         /* the replica has it */
-    bool again;             /* planted: when its outcome is unknown it is sent as another request */
+    bool calm;              /* it was sent when nothing was wrong any more: it must succeed */
+    sim_us invoked;
+    bool submitted; /* the replica has it */
+    bool again;     /* planted: when its outcome is unknown it is sent as another request */
     struct kt_proposal proposal;
     struct kt_read read;
 };

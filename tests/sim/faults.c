@@ -329,6 +329,45 @@ void sim_faults_start(struct sim_faults *faults)
     sim_schedule(world_of(faults), sim_below(world_of(faults), SIM_FAULTS, faults->pause), NULL, scheduled, faults);
 }
 
+bool sim_faults_scenario(struct sim_faults *faults)
+{
+    struct sim_cluster *cluster = faults->cluster;
+    unsigned leader = 0;
+    while (leader < cluster->options.nodes && !cluster->nodes[leader].status.serving)
+        leader++;
+    if (leader == cluster->options.nodes)
+        return false;
+    struct sim_node *node = &cluster->nodes[leader];
+    cluster->victim = leader;
+    cluster->fault_at = cluster->world.now;
+    sim_note(&cluster->world, node->id, "scenario", cluster->options.scenario, 0, 0);
+    faults->on = true; /* a node that crashes stays down for a while */
+    switch (cluster->options.scenario) {
+    case SIM_SCENARIO_KILL:
+    case SIM_SCENARIO_POWER:
+        sim_faults_crash(node, cluster->options.scenario == SIM_SCENARIO_POWER);
+        break;
+    case SIM_SCENARIO_PAUSE:
+        sim_node_pause(node, SIM_MS(2000));
+        break;
+    case SIM_SCENARIO_ISOLATE:
+        for (unsigned peer = 0; peer < cluster->options.nodes; peer++)
+            if (peer != leader)
+                cut(faults, leader, peer, true);
+        break;
+    case SIM_SCENARIO_RESIGN:
+        cluster->victim = SIM_NODES_MAX;
+        sim_node_enter(node);
+        kt_replica_resign(node->replica);
+        sim_node_turn(node);
+        break;
+    case SIM_SCENARIO_NONE:
+        break;
+    }
+    faults->on = false;
+    return true;
+}
+
 void sim_faults_end(struct sim_faults *faults)
 {
     struct sim_cluster *cluster = faults->cluster;
