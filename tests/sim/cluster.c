@@ -99,10 +99,11 @@ static void run_phases(struct sim_cluster *cluster)
     cluster->calm = false;
     sim_faults_end(&cluster->faults);
     run_until(cluster, all_up, 5000, "nodes are not up");
-    run_for(cluster, SETTLE_MS);
-    cluster->calm = true;
-    cluster->victim = SIM_NODES_MAX;
-    run_for(cluster, CALM_MS);
+    if (cluster->options.scenario == SIM_SCENARIO_NONE) {
+        run_for(cluster, SETTLE_MS);
+        cluster->calm = true;
+        run_for(cluster, CALM_MS);
+    }
     sim_clients_stop(&cluster->clients);
     run_until(cluster, clients_finished, REST_MS, "clients are not done");
     if (cluster->world.failed)
