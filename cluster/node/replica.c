@@ -74,6 +74,22 @@ static void send_held(struct kt_replica *replica)
 
 /* ---- One step of the core ---- */
 
+/*
+ * Where a leader should try next after a refusal. A log that is too short is continued at its end. One that has another
+ * entry there is tried at the last entry known to be committed, which is the same everywhere; the core by itself would
+ * have the leader go back entry by entry, a round trip and a whole stream of entries each (raft paper, 5.3, asks for
+ * such a hint). Also, the core leaves the field unset when it refuses because of the term.
+ */
+static kt_index refusal_hint(const struct kt_replica *replica, kt_index rejected)
+{
+    kt_index last = replica->window.next - 1;
+    kt_index committed = KT_MAX(replica->raft.commit_index, replica->applied);
+
+    if (rejected > last)
+        return last;
+    return KT_MIN(committed, rejected - 1);
+}
+
 static void send_messages(struct kt_replica *replica, const struct raft_message *messages, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -85,9 +101,9 @@ static void send_messages(struct kt_replica *replica, const struct raft_message 
         if (member == NULL)
             continue;
         if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
-            /* The core leaves the hint unset when it refuses because of the term: memory that is nobody's business. */
             answer = *message;
-            answer.append_entries_result.last_log_index = raft_last_index(&replica->raft);
+            answer.append_entries_result.last_log_index =
+                refusal_hint(replica, message->append_entries_result.rejected);
             message = &answer;
         }
         if (message->type == RAFT_APPEND_ENTRIES) {
