@@ -421,7 +421,7 @@ void sim_check_booted(struct sim_node *node)
     /* A flipped bit that nothing reads does no harm; and an adopted state is whole. */
     if (node->harm == SIM_FLIPPED)
         node->harm = SIM_WHOLE;
-    if (node->adopting && node->harm == SIM_ALTERED && found->first == kt_state_applied(node->state).index + 1) {
+    if (node->adopted && node->harm == SIM_ALTERED) {
         node->harm = SIM_WHOLE;
         node->diverged_at = 0;
     }
