@@ -479,7 +479,6 @@ void sim_check_sent(struct sim_node *node, struct kt_slice frame)
 void sim_check_ended(struct sim_node *node, enum kt_end why, const char *text)
 {
     if (why == KT_END_DIVERGED && node->harm == SIM_ALTERED) {
-        node->condemned = true;
         node->cluster->counts.found_out++;
         return;
     }
