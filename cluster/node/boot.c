@@ -348,7 +348,8 @@ static enum kt_code agree(const struct kt_boot *boot, struct kt_error *error)
     struct kt_state_position position = kt_state_applied(boot->state);
     kt_term term;
 
-    if (boot->founded && boot->found.last == 0 && position.index == 0)
+    /* One that joined, and learned of a term before it got the first entry, has that much. */
+    if (boot->founded && boot->found.term == 0 && position.index == 0)
         return kt_error_set(error, KT_CORRUPT, "%s belongs to a member of a cluster but holds no log", boot->folder);
     if (position.index > boot->found.last || position.index + 1 < boot->found.first)
         return kt_error_set(error, KT_CORRUPT, "the state stands at entry %llu but the log holds %llu to %llu",
