@@ -270,7 +270,29 @@ static enum kt_code open_state(const struct kt_boot_options *options, const stru
     return kt_state_open(&with_path, state, error);
 }
 
-/* The log begins anew behind the incoming state, then the state moves into its place; either may have happened already.
+/* The log begins anew behind the position. */
+static enum kt_code begin_log(struct kt_boot *boot, const struct kt_state_position *position, struct kt_error *error)
+{
+    enum kt_code code = kt_wal_reset(boot->wal, position->index, position->term);
+
+    if (code == KT_OK && boot->found.term < position->term) {
+        code = kt_wal_vote(boot->wal, position->term, 0);
+        boot->found.term = position->term;
+        boot->found.vote = 0;
+    }
+    if (code != KT_OK)
+        return kt_error_set(error, code, "cannot begin the log behind entry %llu: %s",
+                            (unsigned long long)position->index, kt_code_text(code));
+    boot->found.first = position->index + 1;
+    boot->found.last = position->index;
+    boot->found.base_term = position->term;
+    return KT_OK;
+}
+
+/*
+ * The incoming state takes the place of the own one. The log goes on behind it if it holds the state's last entry:
+ * while the state was on its way, the log may have got entries beyond it, and this member answered for them (raft,
+ * figure 13). Else it begins anew. Any step may have happened already.
  */
 static enum kt_code finish_adoption(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
@@ -283,18 +305,15 @@ static enum kt_code finish_adoption(const struct kt_boot_options *options, struc
     position = kt_state_applied(incoming);
     kt_state_close(incoming);
     code = remove_file(boot, "incoming.mdb-lock", error);
-    if (code == KT_OK && (boot->found.first != position.index + 1 || boot->found.last != position.index ||
-                          boot->found.base_term != position.term))
-        code = kt_wal_reset(boot->wal, position.index, position.term);
-    if (code == KT_OK && boot->found.term < position.term)
-        code = kt_wal_vote(boot->wal, position.term, 0);
+    if (code == KT_OK && position.index + 1 < boot->found.first) {
+        kt_info("boot", "another node's state at entry %llu is not needed any more",
+                (unsigned long long)position.index);
+        return remove_file(boot, "incoming.mdb", error);
+    }
+    if (code == KT_OK && kt_wal_term(boot->wal, position.index) != position.term)
+        code = begin_log(boot, &position, error);
     if (code != KT_OK)
-        return kt_error_set(error, code, "cannot begin the log behind entry %llu: %s",
-                            (unsigned long long)position.index, kt_code_text(code));
-    boot->found.term = KT_MAX(boot->found.term, position.term);
-    boot->found.first = position.index + 1;
-    boot->found.last = position.index;
-    boot->found.base_term = position.term;
+        return code;
     kt_info("boot", "the state of another node is adopted at entry %llu", (unsigned long long)position.index);
     code = remove_file(boot, "state.mdb-lock", error);
     return code == KT_OK ? move(boot, "incoming.mdb", "state.mdb", error) : code;

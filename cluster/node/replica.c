@@ -92,6 +92,27 @@ static void send_held(struct kt_replica *replica)
 
 /* ---- One step of the core ---- */
 
+/* What the core says wrongly, put right. False: nothing to amend. */
+static bool amend(struct kt_replica *replica, const struct raft_message *message, struct raft_message *amended)
+{
+    *amended = *message;
+    /* It leaves the hint unset when it refuses because of the term: memory that is nobody's business. */
+    if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
+        amended->append_entries_result.last_log_index = raft_last_index(&replica->raft);
+        return true;
+    }
+    /*
+     * A refused pre-vote names the term that was asked with, never its own. A node with the best log and an old term
+     * would then never learn the present one, be refused for it for ever, and without it nobody else can win.
+     */
+    if (message->type == RAFT_REQUEST_VOTE_RESULT && message->request_vote_result.pre_vote &&
+        !message->request_vote_result.vote_granted && message->request_vote_result.term < replica->raft.current_term) {
+        amended->request_vote_result.term = replica->raft.current_term;
+        return true;
+    }
+    return false;
+}
+
 static void send_messages(struct kt_replica *replica, const struct raft_message *messages, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -103,12 +124,8 @@ static void send_messages(struct kt_replica *replica, const struct raft_message 
 
         if (member == NULL)
             continue;
-        if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
-            /* The core leaves the hint unset when it refuses because of the term: memory that is nobody's business. */
-            answer = *message;
-            answer.append_entries_result.last_log_index = raft_last_index(&replica->raft);
+        if (amend(replica, message, &answer))
             message = &answer;
-        }
         if (message->type == RAFT_APPEND_ENTRIES) {
             replica_stream_want(replica, member, &message->append_entries);
             continue;

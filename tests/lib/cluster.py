@@ -151,6 +151,14 @@ class Node:
                     return int(line.split()[1])
         raise AssertionError("no VmRSS")
 
+    def anonymous_kib(self):
+        """Resident memory that is not a file's: without the pages of the store that the kernel happens to keep."""
+        with open("/proc/%d/status" % self.process.pid) as status:
+            for line in status:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1])
+        return 0
+
     def log_end(self, lines=40):
         with open(self.log_path, encoding="utf-8", errors="replace") as file:
             return "\n" + "".join(file.readlines()[-lines:])

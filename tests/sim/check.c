@@ -4,7 +4,11 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "cluster.h"
+#include "cluster/node/peer_frame.h"
 #include "engines/op.h"
+
+/* Entries that a wrong state may go on for after a comparison, until word of it is there. */
+#define HEARD_ENTRIES 400u
 
 /* What the books know of one origin. */
 struct origin {
@@ -36,6 +40,9 @@ void sim_check_release(struct sim_check *check)
         kt_free(check->books[i].durable.items);
         kt_free(check->books[i].pending);
     }
+    for (size_t i = 0; i < check->former_count; i++)
+        kt_free(check->former[i].durable.items);
+    kt_free(check->former);
     kt_free(check->committed);
     kt_free(check->terms);
     map_free(&check->entries);
@@ -144,6 +151,7 @@ void sim_check_synced(struct sim_node *node)
         log_put(&books->durable, books->pending[done].index, books->pending[done].item);
         done++;
     }
+    books->stored |= done > 0;
     books->pending_count -= done;
     if (books->pending_count > 0)
         memmove(books->pending, books->pending + done, books->pending_count * sizeof(*books->pending));
@@ -173,6 +181,7 @@ void sim_check_voted(struct sim_node *node, kt_term term, kt_node_id vote)
     books->voted_term = term;
     books->vote = vote;
     books->voting_term = 0;
+    books->stored = true;
 }
 
 static bool item_equal(struct sim_item a, struct sim_item b)
@@ -190,11 +199,17 @@ static bool log_equal(const struct sim_log *a, const struct sim_log *b)
     return true;
 }
 
-/* Reads what the log of a node holds. */
+/* Reads what the log of a node holds. out ends just before its first entry, or is cut there. */
 static bool read_log(struct sim_node *node, struct sim_log *out)
 {
     struct kt_entry entries[64];
-    kt_index last = kt_wal_last(node->wal), next = 1;
+    kt_index last = kt_wal_last(node->wal), next = kt_wal_first(node->wal);
+    if (out->last + 1 < next) {
+        sim_fail(&node->cluster->world, "node %llu lost the start of its log: it begins at %llu",
+                 (unsigned long long)node->id, (unsigned long long)next);
+        return false;
+    }
+    out->last = next - 1;
     while (next <= last) {
         size_t count = 0;
         enum kt_code code = kt_wal_read(node->wal, next, last, 1u << 20, entries, KT_COUNT(entries), &count);
@@ -205,7 +220,9 @@ static bool read_log(struct sim_node *node, struct sim_log *out)
         }
         for (size_t i = 0; i < count; i++) {
             KT_CHECK(entries[i].index == next);
-            log_put(out, next++, (struct sim_item){.term = entries[i].term, .hash = sim_entry_hash(&entries[i])});
+            uint64_t hash = sim_entry_hash(&entries[i]);
+            entry_known(node, &entries[i], hash);
+            log_put(out, next++, (struct sim_item){.term = entries[i].term, .hash = hash});
             kt_chunk_drop(entries[i].chunk);
         }
     }
@@ -234,49 +251,6 @@ static bool recovered_well(const struct sim_books *books, const struct sim_log *
     return well;
 }
 
-void sim_check_recovered(struct sim_node *node, const struct kt_wal_found *found, bool power)
-{
-    struct sim_books *books = books_of(node);
-    struct sim_world *world = &node->cluster->world;
-    struct sim_log log = {0};
-    sim_note(world, node->id, "recovered", found->last, found->term, found->vote);
-    if (found->first != 1)
-        sim_fail(world, "node %llu lost the start of its log: it begins at %llu", (unsigned long long)node->id,
-                 (unsigned long long)found->first);
-    else if (read_log(node, &log)) {
-        if (!recovered_well(books, &log, power))
-            sim_fail(world, "node %llu recovered a log that it cannot have: last %llu, synced up to %llu, %zu unsynced",
-                     (unsigned long long)node->id, (unsigned long long)log.last,
-                     (unsigned long long)books->durable.last, books->pending_count);
-        bool old_vote = found->term == books->voted_term && found->vote == books->vote;
-        bool new_vote = books->voting_term != 0 && found->term == books->voting_term && found->vote == books->voting;
-        if (!old_vote && !new_vote)
-            sim_fail(world, "node %llu lost its vote: term %llu for %llu, it was term %llu for %llu",
-                     (unsigned long long)node->id, (unsigned long long)found->term, (unsigned long long)found->vote,
-                     (unsigned long long)books->voted_term, (unsigned long long)books->vote);
-    }
-    log_copy(&books->durable, &log);
-    log_copy(&books->seen, &log);
-    kt_free(log.items);
-    books->pending_count = 0;
-    books->voted_term = found->term;
-    books->vote = found->vote;
-    books->voting_term = 0;
-    books->term = found->term;
-    books->commit = 0;
-}
-
-void sim_check_founded(struct sim_node *node)
-{
-    struct sim_books *books = books_of(node);
-    struct sim_log log = {0};
-    if (read_log(node, &log)) {
-        log_copy(&books->durable, &log);
-        log_copy(&books->seen, &log);
-    }
-    kt_free(log.items);
-}
-
 static struct sim_committed *committed_at(struct sim_check *check, kt_index index)
 {
     while (check->committed_count < index) {
@@ -287,6 +261,270 @@ static struct sim_committed *committed_at(struct sim_check *check, kt_index inde
         memset(&check->committed[check->committed_count++], 0, sizeof(*check->committed));
     }
     return &check->committed[index - 1];
+}
+
+/* ---- Booting ---- */
+
+static bool is_former(const struct sim_check *check, kt_member_id member)
+{
+    for (size_t i = 0; i < check->former_count; i++)
+        if (check->former[i].member == member)
+            return true;
+    return false;
+}
+
+/* Check 9: the node comes up as somebody else. */
+static void member_changed(struct sim_node *node)
+{
+    struct sim_check *check = &node->cluster->check;
+    struct sim_books *books = books_of(node);
+    struct sim_world *world = &node->cluster->world;
+    unsigned long long id = node->id;
+    if (books->member != 0) {
+        if (node->harm == SIM_WHOLE && !node->condemned && books->stored)
+            sim_fail(world, "node %llu set its data aside without a reason", id);
+        check->former = kt_realloc(check->former, (check->former_count + 1) * sizeof(*check->former));
+        check->former[check->former_count++] = (struct sim_former){.member = books->member, .durable = books->durable};
+        memset(&books->durable, 0, sizeof(books->durable));
+        node->cluster->counts.rejoins++;
+    }
+    if (is_former(check, node->boot.member))
+        sim_fail(world, "node %llu comes up as a member that it was before it lost its data", id);
+    sim_note(world, node->id, "member", node->boot.member, books->member, 0);
+    books->member = node->boot.member;
+    books->first = 1;
+    books->seen.last = 0;
+    books->pending_count = 0;
+    books->voted_term = books->vote = books->voting_term = 0;
+    books->trim = 0;
+    books->founding = books->stored = false;
+    /* What was damaged is out of the way; the node is whole again when it is a voter. */
+    if (node->harm != SIM_WHOLE || node->condemned)
+        node->harm = SIM_WIPED;
+    node->adopting = node->condemned = false;
+    node->diverged_at = 0;
+}
+
+/* The adopted state stands at index: the log may be empty behind it, if it held nothing that the state lacks. */
+static bool adopted_well(struct sim_node *node, kt_index index, struct sim_log *log)
+{
+    struct sim_check *check = &node->cluster->check;
+    const struct sim_books *books = books_of(node);
+    log->last = 0;
+    for (kt_index i = 1; i <= index; i++) {
+        const struct sim_committed *committed = committed_at(check, i);
+        if (!committed->committed && !committed->applied)
+            return false;
+        log_put(log, i, committed->item);
+    }
+    if (books->durable.last > index && item_equal(books->durable.items[index - 1], log->items[index - 1]))
+        sim_fail(&node->cluster->world,
+                 "node %llu adopts a state at %llu and forgets the entries up to %llu that it had acknowledged",
+                 (unsigned long long)node->id, (unsigned long long)index, (unsigned long long)books->durable.last);
+    return true;
+}
+
+/* Check 2. */
+static void log_recovered(struct sim_node *node)
+{
+    const struct kt_wal_found *found = &node->boot.found;
+    struct sim_books *books = books_of(node);
+    struct sim_world *world = &node->cluster->world;
+    kt_index stands = kt_state_applied(node->state).index;
+    struct sim_log log = {0};
+    bool well, adopted = false;
+    log_copy(&log, &books->durable);
+    if (node->adopting && found->last == stands && found->first == stands + 1 &&
+        (books->durable.last != stands || books->first != stands + 1))
+        adopted = adopted_well(node, stands, &log);
+    if (!adopted && !read_log(node, &log)) {
+        kt_free(log.items);
+        return;
+    }
+    well = adopted || (books->founding && books->durable.last == 0 && log.last <= 1) ||
+           recovered_well(books, &log, node->power_lost || node->write_failed);
+    if (!well)
+        sim_fail(world, "node %llu recovered a log that it cannot have: last %llu, synced up to %llu, %zu unsynced",
+                 (unsigned long long)node->id, (unsigned long long)log.last, (unsigned long long)books->durable.last,
+                 books->pending_count);
+    if (!adopted && found->first > KT_MAX(books->first, books->trim + 1))
+        sim_fail(world, "node %llu has lost the start of its log: first %llu, trimmed up to %llu",
+                 (unsigned long long)node->id, (unsigned long long)found->first, (unsigned long long)books->trim);
+    books->first = found->first;
+    log_copy(&books->durable, &log);
+    log_copy(&books->seen, &log);
+    kt_free(log.items);
+}
+
+static void vote_recovered(struct sim_node *node)
+{
+    const struct kt_wal_found *found = &node->boot.found;
+    struct sim_books *books = books_of(node);
+    kt_term adopted = kt_state_applied(node->state).term;
+    bool old_vote = found->term == books->voted_term && found->vote == books->vote;
+    bool new_vote = books->voting_term != 0 && found->term == books->voting_term && found->vote == books->voting;
+    bool raised = node->adopting && found->term == adopted && found->term > books->voted_term && found->vote == 0;
+    bool founding = books->founding && found->term <= 1 && found->vote == 0;
+    if (!old_vote && !new_vote && !raised && !founding && !node->cluster->check.outside_only)
+        sim_fail(&node->cluster->world, "node %llu lost its vote: term %llu for %llx, it was term %llu for %llx",
+                 (unsigned long long)node->id, (unsigned long long)found->term, (unsigned long long)found->vote,
+                 (unsigned long long)books->voted_term, (unsigned long long)books->vote);
+    books->voted_term = found->term;
+    books->vote = found->vote;
+    books->voting_term = 0;
+    books->term = found->term;
+}
+
+/* Check 5 for a state that was not applied here, or not in this life. */
+static void state_recovered(struct sim_node *node)
+{
+    struct kt_state_position position = kt_state_applied(node->state);
+    struct kt_state_members members = kt_state_members(node->state);
+    struct sim_check *check = &node->cluster->check;
+    struct sim_world *world = &node->cluster->world;
+    if (position.index == 0)
+        return;
+    const struct sim_committed *known = committed_at(check, position.index);
+    if (!known->applied && !known->committed)
+        sim_fail(world, "node %llu has a state at %llu, which was never committed", (unsigned long long)node->id,
+                 (unsigned long long)position.index);
+    if (known->hashed && known->state_hash != position.hash && node->harm != SIM_ALTERED)
+        sim_fail(world, "node %llu comes up with another state at %llu", (unsigned long long)node->id,
+                 (unsigned long long)position.index);
+    if (members.index == 0 || members.index > position.index) {
+        sim_fail(world, "node %llu comes up with a state that names no members", (unsigned long long)node->id);
+        return;
+    }
+    uint64_t hash = kt_hash64((uint64_t)KT_ENTRY_CHANGE, members.configuration.data, members.configuration.len);
+    if (committed_at(check, members.index)->item.hash != hash)
+        sim_fail(world, "node %llu comes up with another configuration at %llu", (unsigned long long)node->id,
+                 (unsigned long long)members.index);
+}
+
+void sim_check_booted(struct sim_node *node)
+{
+    struct sim_books *books = books_of(node);
+    const struct kt_wal_found *found = &node->boot.found;
+    struct sim_world *world = &node->cluster->world;
+    sim_note(world, node->id, "recovered", found->last, found->term, found->vote);
+    if (node->boot.member != books->member)
+        member_changed(node);
+    else if (node->harm == SIM_WIPED && node->gone)
+        sim_fail(world, "node %llu keeps its member id without its data", (unsigned long long)node->id);
+    node->gone = false;
+    log_recovered(node);
+    if (!world->failed)
+        vote_recovered(node);
+    if (!world->failed)
+        state_recovered(node);
+    /* A flipped bit that nothing reads does no harm; and an adopted state is whole. */
+    if (node->harm == SIM_FLIPPED)
+        node->harm = SIM_WHOLE;
+    if (node->adopting && node->harm == SIM_ALTERED && found->first == kt_state_applied(node->state).index + 1) {
+        node->harm = SIM_WHOLE;
+        node->diverged_at = 0;
+    }
+    node->adopting = false;
+    books->pending_count = 0;
+    books->commit = 0;
+}
+
+void sim_check_founding(struct sim_node *node, bool founded)
+{
+    books_of(node)->founding = founded;
+}
+
+void sim_check_founded(struct sim_node *node)
+{
+    struct sim_books *books = books_of(node);
+    struct sim_log log = {0};
+    if (books->founding) {
+        books->voted_term = 1;
+        books->stored = true;
+    }
+    if (read_log(node, &log)) {
+        log_copy(&books->durable, &log);
+        log_copy(&books->seen, &log);
+    }
+    books->founding = false;
+    kt_free(log.items);
+}
+
+void sim_check_trimming(struct sim_node *node, kt_index index)
+{
+    struct sim_books *books = books_of(node);
+    sim_note(&node->cluster->world, node->id, "trim", index, 0, 0);
+    books->trim = KT_MAX(books->trim, index);
+    if (index > kt_state_visible(node->state))
+        sim_fail(&node->cluster->world, "node %llu trims its log up to %llu, its state stands at %llu",
+                 (unsigned long long)node->id, (unsigned long long)index,
+                 (unsigned long long)kt_state_visible(node->state));
+}
+
+/* Check 9. */
+void sim_check_sent(struct sim_node *node, struct kt_slice frame)
+{
+    const struct sim_books *books = books_of(node);
+    struct kt_reader reader;
+    kt_reader_init(&reader, frame);
+    if (kt_read_u8(&reader) != KT_FRAME_RAFT)
+        return;
+    kt_member_id from = kt_read_le64(&reader);
+    if (from != books->member)
+        sim_fail(&node->cluster->world, "node %llu speaks as member %llx, it is %llx", (unsigned long long)node->id,
+                 (unsigned long long)from, (unsigned long long)books->member);
+}
+
+void sim_check_ended(struct sim_node *node, enum kt_end why, const char *text)
+{
+    if (why == KT_END_DIVERGED && node->harm == SIM_ALTERED) {
+        node->condemned = true;
+        node->cluster->counts.found_out++;
+        return;
+    }
+    sim_fail(&node->cluster->world, "node %llu ends without a reason: %s", (unsigned long long)node->id, text);
+}
+
+bool sim_check_whole(const struct sim_cluster *cluster)
+{
+    for (unsigned i = 0; i < cluster->options.nodes; i++) {
+        const struct sim_node *node = &cluster->nodes[i];
+        if (!sim_node_runs(node) || node->harm == SIM_ALTERED || node->harm == SIM_FLIPPED || node->adopting ||
+            node->condemned || node->status.peer_count != cluster->options.nodes)
+            return false;
+        for (size_t k = 0; k < node->status.peer_count; k++) {
+            const struct kt_peer_status *peer = &node->status.peers[k];
+            if (!peer->voter || peer->member != cluster->nodes[peer->id - 1].boot.member)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* ---- Running ---- */
+
+/* Disks of the voters that a node knows of, which hold or held the entry. */
+static bool on_majority(const struct sim_cluster *cluster, const struct sim_node *view, kt_index index,
+                        struct sim_item item, unsigned *holders)
+{
+    const struct sim_check *check = &cluster->check;
+    unsigned voters = 0;
+    *holders = 0;
+    for (size_t k = 0; k < view->status.peer_count; k++) {
+        const struct kt_peer_status *peer = &view->status.peers[k];
+        const struct sim_log *durable = NULL;
+        if (!peer->voter)
+            continue;
+        voters++;
+        if (check->books[peer->id - 1].member == peer->member)
+            durable = &check->books[peer->id - 1].durable;
+        for (size_t i = 0; i < check->former_count && !durable; i++)
+            if (check->former[i].member == peer->member)
+                durable = &check->former[i].durable;
+        if (durable && durable->last >= index && item_equal(durable->items[index - 1], item))
+            ++*holders;
+    }
+    return *holders * 2 > voters;
 }
 
 /* Checks 3 and 4 at the moment a node calls one more entry committed. */
@@ -314,11 +552,13 @@ static void committed_now(struct sim_node *node, kt_index index)
     known->in_term = node->status.term;
     known->item = item;
     cluster->counts.commits++;
-    unsigned holders = 0;
-    for (unsigned i = 0; i < cluster->options.nodes; i++)
-        if (check->books[i].durable.last >= index && item_equal(check->books[i].durable.items[index - 1], item))
-            holders++;
-    if (!check->outside_only && holders * 2 <= cluster->options.nodes)
+    unsigned holders, others;
+    bool well = on_majority(cluster, node, index, item, &holders);
+    /* Whoever called it committed first may have known other members than this node does. */
+    for (unsigned i = 0; i < cluster->options.nodes && !well; i++)
+        well = on_majority(cluster, &cluster->nodes[i], index, item, &others);
+    /* The founding entry is committed by being made. */
+    if (!check->outside_only && !well && index > 1)
         sim_fail(&cluster->world, "commitment: node %llu calls entry %llu committed, it is on %u disks",
                  (unsigned long long)node->id, (unsigned long long)index, holders);
 }
@@ -422,6 +662,63 @@ static void effect_now(struct sim_node *node, struct sim_committed *committed, k
     origin->last = committed->sequence;
 }
 
+/* Checks 5 and 10. */
+static void state_hashed(struct sim_node *node, struct sim_committed *known, kt_index index, uint64_t hash)
+{
+    struct sim_world *world = &node->cluster->world;
+    if (known->hashed && known->state_hash != hash && node->harm != SIM_ALTERED)
+        sim_fail(world, "the state of node %llu differs after entry %llu", (unsigned long long)node->id,
+                 (unsigned long long)index);
+    if (node->harm == SIM_ALTERED) {
+        known->altered = node;
+        known->altered_hash = hash;
+    } else {
+        known->hashed = true;
+        known->state_hash = hash;
+    }
+    struct sim_node *altered = known->altered;
+    if (altered && known->hashed && known->state_hash != known->altered_hash && altered->harm == SIM_ALTERED &&
+        altered->diverged_at == 0) {
+        altered->diverged_at = index;
+        sim_note(world, altered->id, "diverged", index, 0, 0);
+    }
+}
+
+/* No connection was lost since, and all are there now. */
+static bool calm_since(const struct sim_cluster *cluster, uint64_t breaks)
+{
+    const struct sim_network *network = &cluster->network;
+    for (unsigned a = 0; a < cluster->options.nodes; a++)
+        for (unsigned b = 0; b < cluster->options.nodes; b++)
+            if (a != b && (network->ends[a][b].connection == 0 || network->ways[a][b].blocked))
+                return false;
+    return network->breaks == breaks;
+}
+
+/*
+ * Check 10: a comparison that all nodes take part in, undisturbed, tells a node whose state was wrong by then. It has
+ * some entries more until it has heard of it.
+ */
+static void found_out(struct sim_node *node, kt_index index)
+{
+    struct sim_cluster *cluster = node->cluster;
+    struct sim_committed *known = committed_at(&cluster->check, index);
+    if (index % KT_CHECK_ENTRIES == 0) {
+        if (known->appliers == 0)
+            known->breaks = cluster->network.breaks;
+        known->appliers |= 1u << node->number;
+        known->fair = calm_since(cluster, known->breaks);
+    }
+    if (node->diverged_at == 0 || node->condemned || index < node->diverged_at + KT_CHECK_ENTRIES + HEARD_ENTRIES)
+        return;
+    kt_index compared = (index - HEARD_ENTRIES) / KT_CHECK_ENTRIES * KT_CHECK_ENTRIES;
+    known = committed_at(&cluster->check, compared);
+    if (compared >= node->diverged_at && known->fair && known->appliers == (1u << cluster->options.nodes) - 1 &&
+        calm_since(cluster, known->breaks))
+        sim_fail(&cluster->world, "the state of node %llu is wrong since entry %llu, and nobody has noticed at %llu",
+                 (unsigned long long)node->id, (unsigned long long)node->diverged_at, (unsigned long long)index);
+}
+
 void sim_check_applied(struct sim_node *node, const struct kt_entry *entry, const struct kt_reply *reply,
                        struct kt_state_position position)
 {
@@ -441,15 +738,14 @@ void sim_check_applied(struct sim_node *node, const struct kt_entry *entry, cons
                  (unsigned long long)node->id, (unsigned long long)index);
         return;
     }
-    if (known->applied) {
-        if (known->state_hash != position.hash)
-            sim_fail(&cluster->world, "the state of node %llu differs after entry %llu", (unsigned long long)node->id,
-                     (unsigned long long)index);
-        return;
-    }
+    bool applied = known->applied;
     known->applied = true;
     known->item = item;
-    known->state_hash = position.hash;
+    state_hashed(node, known, index, position.hash);
+    found_out(node, index);
+    known = committed_at(&cluster->check, index);
+    if (applied)
+        return;
     struct kt_op op;
     if (entry->type != KT_ENTRY_COMMAND || kt_op_decode(entry->data, &op) != KT_OK)
         return;

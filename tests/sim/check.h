@@ -4,24 +4,30 @@
  *
  *  1. Log matching: an (index, term) names one entry, on every node and for ever.
  *  2. Durability: a synced entry and vote are there after any crash; a recovered log is the synced one with a prefix of
- *     what was written after it. What a node calls stored is synced.
+ *     what was written after it, without entries that were trimmed, or empty behind an adopted state that has all of
+ *     it. What a node calls stored is synced.
  *  3. One leader per term, and a new leader has every entry that is committed.
- *  4. Commitment: an entry is on the disks of a majority before any node calls it committed.
+ *  4. Commitment: an entry is on the disks of a majority of the voters before any node calls it committed.
  *  5. State machine safety: all nodes apply the same entry at an index, once, in order, never above the commit index,
- * and have the same state hash after it.
+ *     and have the same state hash after it; the same holds for states that were adopted, and for the configuration
+ *     that goes with them.
  *  6. Exactly once, in order: of the operations of one origin each takes effect at most once, in the order of its
- * sequence.
+ *     sequence.
  *  7. An acknowledged write is the entry at the index it was answered with.
  *  8. A read's state is at least at the index of everything that was acknowledged before the read began.
+ *  9. Members: data that is lost or set aside takes its member id with it, and nothing is ever said in its name again;
+ *     nothing is set aside, and nobody is turned out, without a reason.
+ * 10. Damage to a state is found out by the comparison of hashes soon after it shows.
  *
- * What clients see is judged apart, in history.h. With a planted fault, the checks that look inside (4 and 8, and 2's
- * votes) stand back, so that those on the outside must find it.
+ * What clients see is judged apart, in history.h. Checks 4 and 8, and 2's votes, look inside; with outside_only they
+ * stand back, to see whether those on the outside notice as well.
  */
 #ifndef KT_SIM_CHECK_H
 #define KT_SIM_CHECK_H
 
 #include "base/map.h"
 #include "cluster/log/wal.h"
+#include "cluster/node/replica.h"
 #include "engines/state.h"
 #include "network.h"
 #include "world.h"
@@ -50,6 +56,11 @@ struct sim_pending {
 
 /* One node's books. They outlive its processes. */
 struct sim_books {
+    kt_member_id member;         /* whose they are; 0: nobody's yet */
+    kt_index first;              /* of the log; what is before is committed */
+    kt_index trim;               /* entries up to here may be gone */
+    bool founding;               /* the first entry is being written */
+    bool stored;                 /* something was: this member's data can be missed */
     struct sim_log seen;         /* what the replica handed to the log: its memory */
     struct sim_log durable;      /* what was synced */
     struct sim_pending *pending; /* handed over, not synced */
@@ -68,7 +79,14 @@ struct sim_committed {
     bool committed;  /* some node says so */
     kt_term in_term; /* that node's term then: not before the term in which it was committed */
     bool applied;    /* some node did */
+    bool hashed;     /* the hash is known, from a node whose state is whole */
     uint64_t state_hash;
+    struct sim_node *altered; /* one whose state was altered applied it as well, and this is its hash */
+    uint64_t altered_hash;
+    uint32_t
+        appliers; /* where hashes are compared: bit per node that applied it; no connection was lost since the first */
+    uint64_t breaks;           /* of the network, then */
+    bool fair;                 /* none was missing when the last one did */
     uint64_t origin, sequence; /* of the operation; 0: none */
     bool effect;               /* it took effect here, and is not a repetition */
 };
@@ -77,8 +95,16 @@ struct sim_term {
     kt_node_id leader;
 };
 
+/* A member that is no more: its data was lost, or set aside. */
+struct sim_former {
+    kt_member_id member;
+    struct sim_log durable; /* at the end */
+};
+
 struct sim_check {
     struct sim_books books[SIM_NODES_MAX];
+    struct sim_former *former;
+    size_t former_count;
     struct sim_committed *committed; /* [index - 1] */
     size_t committed_count, committed_cap;
     kt_index commit_max;    /* highest index that a node called committed */
@@ -103,10 +129,19 @@ void sim_check_synced(struct sim_node *node);
 /* A vote is being written; it was. */
 void sim_check_voting(struct sim_node *node, kt_term term, kt_node_id vote);
 void sim_check_voted(struct sim_node *node, kt_term term, kt_node_id vote);
-/* After a crash: what the log holds against the books; power: unsynced writes may be gone. The books follow the log. */
-void sim_check_recovered(struct sim_node *node, const struct kt_wal_found *found, bool power);
-/* The log was founded: entry 1 is there. */
+/* Entries up to index are about to be forgotten. */
+void sim_check_trimming(struct sim_node *node, kt_index index);
+/* The node booted: who it is, and what log and state hold, against the books, which follow it. */
+void sim_check_booted(struct sim_node *node);
+/* The outcome of the founding is about to be made durable; it was. */
+void sim_check_founding(struct sim_node *node, bool founded);
 void sim_check_founded(struct sim_node *node);
+/* A frame is handed to the network. */
+void sim_check_sent(struct sim_node *node, struct kt_slice frame);
+/* The replica ended by itself. */
+void sim_check_ended(struct sim_node *node, enum kt_end why, const char *text);
+/* Every node is a voter, and what was done to its data is healed. */
+bool sim_check_whole(const struct sim_cluster *cluster);
 /* After each turn, with node->status fresh. */
 void sim_check_status(struct sim_node *node);
 /* One entry was applied. */

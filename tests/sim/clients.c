@@ -85,8 +85,6 @@ static void op_free(struct sim_op *op)
     kt_free(op);
 }
 
-static void op_start(struct sim_op *op);
-
 /* What an outcome means for the client's next requests. */
 static void op_learn(struct sim_op *op, enum sim_outcome outcome)
 {
@@ -106,6 +104,10 @@ static void op_learn(struct sim_op *op, enum sim_outcome outcome)
         if (outcome != SIM_DONE)
             op->history->retired = true;
         break;
+    case SIM_CANARY:
+        if (outcome == SIM_DONE && op->value == 0)
+            client->cluster->clients.canary = true;
+        break;
     case SIM_STEP:
     case SIM_GET:
     case SIM_COUNT:
@@ -120,16 +122,6 @@ static void op_end(struct sim_op *op, enum sim_outcome outcome, uint64_t value)
 {
     struct sim_client *client = op->client;
     struct sim_world *world = world_of(client);
-    unsigned other = (op->node + 1) % client->cluster->options.nodes;
-    if (op->again && outcome == SIM_UNKNOWN && client->cluster->nodes[other].up) {
-        /* Planted: sent once more as a new request, and the client none the wiser. */
-        op->again = false;
-        op->node = other;
-        kt_reply_release(&op->proposal.reply);
-        kt_reply_init(&op->proposal.reply);
-        op_start(op);
-        return;
-    }
     sim_note(world, 0, "answer", client->number, (uint64_t)op->kind << 8 | (uint64_t)outcome, value);
     if (op->history && op->kind != SIM_CREATE)
         sim_history_end(op->history, op->record, outcome, value, world->now);
@@ -160,6 +152,8 @@ static uint64_t result_of(struct sim_op *op, enum sim_outcome *outcome)
     struct sim_world *world = &op->cluster->world;
     uint64_t count = 0;
     *outcome = SIM_DONE;
+    if (op->kind == SIM_CANARY)
+        return op->value;
     if (op->kind == SIM_STEP && reply->code == KT_OK) {
         if (!sim_step_count(reply, &count))
             sim_fail(world, "a step of counter %s was answered with %.*s", op->history->name, (int)reply->body.len,
@@ -280,17 +274,16 @@ static void op_submit(struct sim_event *event)
     struct sim_op *op = event->data;
     struct sim_node *node = event->node;
     sim_note(&op->cluster->world, node->id, "request", op->client->number, op->kind, op->value);
+    if (!node->replica) {
+        op_lost(event);
+        return;
+    }
     sim_node_enter(node);
     op->submitted = true;
     op->life = node->life;
     if (op->kind == SIM_GET || op->kind == SIM_COUNT) {
         op->read.deadline_ms = sim_node_clock(node) + op->deadline_ms;
         op->read.done = read_done;
-        if (op->cluster->options.plant == SIM_PLANT_STALE_READ) {
-            op->submitted = false;
-            query_soon(op);
-            return;
-        }
         kt_replica_read(node->replica, &op->read);
     } else {
         op->proposal.deadline_ms = sim_node_clock(node) + op->deadline_ms;
@@ -350,7 +343,6 @@ static void start_step(struct sim_client *client)
     op = op_create(client, SIM_STEP, history);
     op->value = ++history->last;
     op->record = sim_history_begin(history, true, op->value, world_of(client)->now);
-    op->again = client->cluster->options.plant == SIM_PLANT_DOUBLE;
     sim_make_step(state, history->name, op->value, &op->proposal.op);
     op_start(op);
 }
@@ -367,6 +359,19 @@ static void start_some_read(struct sim_client *client)
     if (history->kind == SIM_SHARED && history->count >= SIM_SHARED_OPS)
         return;
     start_read(client, history->kind == SIM_COUNTER ? SIM_COUNT : SIM_GET, history);
+}
+
+/* The counter that damage is done to: nobody reads it, so a wrong answer is no fault before the damage is found. */
+static void start_canary(struct sim_client *client)
+{
+    struct kt_state *state = client->cluster->nodes[client->node].state;
+    struct sim_op *op = op_create(client, SIM_CANARY, NULL);
+    op->value = client->cluster->clients.canary;
+    if (op->value == 0)
+        sim_make_counter(state, SIM_CANARY_NAME, &op->proposal.op);
+    else
+        sim_make_step(state, SIM_CANARY_NAME, ++client->cluster->clients.next_value, &op->proposal.op);
+    op_start(op);
 }
 
 /* Its last: acknowledged, or tried again. */
@@ -387,6 +392,8 @@ static void start_something(struct sim_client *client)
     } else if (choice < 35) {
         struct sim_history *history = owned_item(client);
         start_set(client, history, ++history->last);
+    } else if (choice < 40 && client->machine_put) {
+        start_canary(client);
     } else if (choice < 55) {
         start_step(client);
     } else if (choice < 70) {
@@ -405,13 +412,13 @@ static bool connected(struct sim_client *client)
 {
     struct sim_cluster *cluster = client->cluster;
     struct sim_node *node = &cluster->nodes[client->node];
-    if (node->up && node->life == client->life && !sim_chance(&cluster->world, SIM_CLIENTS, 1))
+    if (sim_node_runs(node) && node->life == client->life && !sim_chance(&cluster->world, SIM_CLIENTS, 1))
         return true;
     if (client->under_way > 0)
         return false;
     client->node = (unsigned)sim_below(&cluster->world, SIM_CLIENTS, cluster->options.nodes);
     client->life = cluster->nodes[client->node].life;
-    return cluster->nodes[client->node].up;
+    return sim_node_runs(&cluster->nodes[client->node]);
 }
 
 static void client_turn(struct sim_event *event)

@@ -13,7 +13,7 @@
 
 struct sim_cluster;
 
-enum sim_op_kind { SIM_SET, SIM_GET, SIM_PUT_MACHINE, SIM_CREATE, SIM_STEP, SIM_COUNT };
+enum sim_op_kind { SIM_SET, SIM_GET, SIM_PUT_MACHINE, SIM_CREATE, SIM_STEP, SIM_COUNT, SIM_CANARY };
 
 /* A request under way. */
 struct sim_op {
@@ -30,7 +30,6 @@ struct sim_op {
     kt_index floor;         /* what was acknowledged before it began */
     bool calm;              /* it was sent long after the last fault: it must succeed */
     bool submitted;         /* the replica has it */
-    bool again;             /* planted: when its outcome is unknown it is sent as another request */
     struct kt_proposal proposal;
     struct kt_read read;
 };
@@ -61,6 +60,7 @@ struct sim_clients {
     struct sim_history *shared[2]; /* in use now */
     struct kt_list ops;
     uint64_t next_value;
+    bool canary;    /* its counter is there */
     unsigned bulky; /* percent of writes that are large */
 };
 

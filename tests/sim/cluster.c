@@ -2,6 +2,8 @@
 
 #include "base/log.h"
 
+#define UP_MS       10000u
+#define WHOLE_MS    30000u /* what is damaged is found and rebuilt */
 #define SETTLE_MS   2500u  /* faults leave things to be found out: a slow log to catch up, a request to be sent again */
 #define CALM_MS     500u   /* then requests go on for so long, and none may fail */
 #define REST_MS     20000u /* virtual time that everything may take to come to rest once the faults have ended */
@@ -46,14 +48,19 @@ static bool nothing_under_way(struct sim_cluster *cluster)
 static bool all_up(struct sim_cluster *cluster)
 {
     for (unsigned i = 0; i < cluster->options.nodes; i++)
-        if (!cluster->nodes[i].up || cluster->nodes[i].paused_until > cluster->world.now)
+        if (!sim_node_runs(&cluster->nodes[i]) || cluster->nodes[i].paused_until > cluster->world.now)
             return false;
     return true;
 }
 
+static bool whole(struct sim_cluster *cluster)
+{
+    return all_up(cluster) && sim_check_whole(cluster);
+}
+
 static bool converged(struct sim_cluster *cluster)
 {
-    if (!all_up(cluster))
+    if (!whole(cluster))
         return false;
     kt_index last = cluster->nodes[0].status.last;
     for (unsigned i = 0; i < cluster->options.nodes; i++) {
@@ -75,7 +82,8 @@ static void run_phases(struct sim_cluster *cluster)
     if (cluster->world.failed)
         return;
     sim_faults_end(&cluster->faults);
-    run_until(cluster, all_up, 5000, "nodes are not up");
+    run_until(cluster, all_up, UP_MS, "nodes are not up");
+    run_until(cluster, whole, WHOLE_MS, "not all nodes are voters with a whole state");
     run_for(cluster, SETTLE_MS);
     cluster->calm = true;
     run_for(cluster, CALM_MS);
@@ -97,9 +105,11 @@ bool sim_cluster_run(struct sim_cluster *cluster, const struct sim_options *opti
     cluster->options = *options;
     sim_world_init(&cluster->world, options->seed, options->trace);
     kt_log_sink(log_line, cluster);
-    sim_check_init(&cluster->check, options->plant != SIM_PLANT_NONE);
+    sim_check_init(&cluster->check, options->outside_only);
     sim_network_init(&cluster->network, &cluster->world, cluster->nodes, options->nodes);
     sim_faults_init(&cluster->faults, cluster);
+    static const unsigned keep_kib[] = {0, 0, 64, 200, 1024};
+    cluster->log_keep = 1024u * keep_kib[sim_below(&cluster->world, SIM_DISK, KT_COUNT(keep_kib))];
     for (unsigned i = 0; i < options->nodes; i++)
         sim_node_init(&cluster->nodes[i], cluster, i);
     sim_clients_init(&cluster->clients, cluster);

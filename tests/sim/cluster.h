@@ -9,29 +9,19 @@
 #include "node.h"
 #include "world.h"
 
-/* Faults of the simulator's own making that a check must find; product code is untouched. */
-enum sim_plant {
-    SIM_PLANT_NONE,
-    SIM_PLANT_EARLY_ACK,  /* entries are called durable when written, not when synced */
-    SIM_PLANT_LOST_VOTE,  /* a restarted node does not remember whom it voted for */
-    SIM_PLANT_STALE_READ, /* reads are answered from the local state without asking a majority */
-    SIM_PLANT_DOUBLE,     /* a node's requests carry another sequence number each time they are sent */
-    SIM_PLANT_DRIFT,      /* one node's apply sees other bytes than the log holds */
-};
-
 struct sim_options {
     uint64_t seed;
     unsigned nodes;    /* 3 or 5 */
     unsigned fault_ms; /* virtual time with faults; then they end and everything must come to rest */
     bool trace;
-    enum sim_plant plant;
+    bool outside_only;  /* see check.h */
     const char *folder; /* where the nodes' state files go; exists */
 };
 
 struct sim_counts {
     uint64_t commits, applied, crashes, power_losses, elections, partitions, pauses, slow_disks, full_disks, breaks,
-        clock_jumps, resigns, writes, reads, unknown, refused, steps, restored, replacements, replaced,
-        replaced_under_way;
+        clock_jumps, resigns, writes, reads, unknown, refused, steps, restored, trims, transfers, transfers_lost, wipes,
+        flips, alterations, found_out, rejoins, sync_failures, replacements, replaced, replaced_under_way;
 };
 
 struct sim_cluster {
@@ -43,7 +33,8 @@ struct sim_cluster {
     struct sim_clients clients;
     struct sim_faults faults;
     struct sim_counts counts;
-    bool calm; /* the faults are long over: nothing may fail any more */
+    uint64_t log_keep; /* bytes of the log that nodes keep for others */
+    bool calm;         /* the faults are long over: nothing may fail any more */
 };
 
 /* Runs one seed from start to end. True if every check held; else the world of the cluster has the failure. */

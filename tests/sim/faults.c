@@ -1,6 +1,7 @@
 #include "faults.h"
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "cluster.h"
 
 enum fault {
@@ -15,7 +16,11 @@ enum fault {
     FAULT_PAUSE,
     FAULT_SLOW_DISK,
     FAULT_FULL_DISK,
-    FAULT_ODD, /* wall clock jumps, planned hand-over */
+    FAULT_ODD,  /* wall clock jumps, planned hand-over */
+    FAULT_SYNC, /* one fails */
+    FAULT_WIPE,
+    FAULT_FLIP,
+    FAULT_ALTER,
     FAULT_KINDS
 };
 
@@ -23,7 +28,7 @@ _Static_assert(FAULT_KINDS == sizeof((struct sim_faults){0}.weights) / sizeof(un
 
 void sim_faults_init(struct sim_faults *faults, struct sim_cluster *cluster)
 {
-    static const unsigned usual[FAULT_KINDS] = {10, 12, 6, 3, 12, 8, 8, 10, 10, 6, 5, 10};
+    static const unsigned usual[FAULT_KINDS] = {10, 12, 6, 3, 12, 8, 8, 10, 10, 6, 5, 10, 4, 6, 6, 6};
     struct sim_world *world = &cluster->world;
     memset(faults, 0, sizeof(*faults));
     faults->cluster = cluster;
@@ -196,12 +201,35 @@ static void odd(struct sim_faults *faults, struct sim_node *node)
         node->wall_offset_ms += (int64_t)dice(faults, 0, 20000) - 10000;
         return;
     }
-    if (node->up && node->paused_until <= world_of(faults)->now) {
+    if (sim_node_runs(node) && node->paused_until <= world_of(faults)->now) {
         faults->cluster->counts.resigns++;
         sim_note(world_of(faults), node->id, "resign", 0, 0, 0);
         sim_node_enter(node);
         kt_replica_resign(node->replica);
         sim_node_turn(node);
+    }
+}
+
+/* ---- Damage at rest ---- */
+
+/*
+ * At most one node at a time, and only while all others are whole and voters: what is lost here is never the last copy
+ * of anything. That stays so until the node is a voter again itself.
+ */
+static void harm(struct sim_faults *faults, struct sim_node *node, enum fault fault)
+{
+    struct sim_cluster *cluster = faults->cluster;
+    if (!sim_check_whole(cluster))
+        return;
+    for (unsigned i = 0; i < cluster->options.nodes; i++)
+        cluster->nodes[i].harm = SIM_WHOLE;
+    if (fault == FAULT_WIPE) {
+        sim_harm_wipe(node);
+    } else if (fault == FAULT_FLIP && sim_harm_flip(node)) {
+        /* A start finds it, if no reader does. */
+        sim_node_end_soon(node, some_span(faults, 0, 3000), sim_chance(world_of(faults), SIM_FAULTS, 50));
+    } else if (fault == FAULT_ALTER) {
+        sim_harm_alter(node);
     }
 }
 
@@ -271,6 +299,15 @@ static void inject(struct sim_faults *faults, unsigned number)
     case FAULT_ODD:
         odd(faults, node);
         break;
+    case FAULT_SYNC:
+        cluster->counts.sync_failures++;
+        sim_node_fail_sync(node, (unsigned)dice(faults, 1, 20));
+        break;
+    case FAULT_WIPE:
+    case FAULT_FLIP:
+    case FAULT_ALTER:
+        harm(faults, node, fault);
+        break;
     case FAULT_KINDS:
         break;
     }
@@ -290,11 +327,34 @@ static void scheduled(struct sim_event *event)
                  faults);
 }
 
-static void at_role_change(struct sim_event *event)
+static void at_once(struct sim_event *event)
 {
     struct sim_faults *faults = event->data;
     if (faults->on)
         inject(faults, (unsigned)event->number);
+}
+
+/* With so many percent chance something happens to the node, or to some other, in the next moments. */
+static void soon(struct sim_faults *faults, unsigned number, unsigned percent)
+{
+    if (!sim_chance(world_of(faults), SIM_FAULTS, percent))
+        return;
+    if (sim_chance(world_of(faults), SIM_FAULTS, 30))
+        number = (unsigned)dice(faults, 0, faults->cluster->options.nodes - 1);
+    sim_schedule(world_of(faults), some_span(faults, 0, 12), NULL, at_once, faults)->number = number;
+}
+
+/* Whether this node's view of the members is another than before. */
+static bool members_changed(struct sim_faults *faults, const struct sim_node *node)
+{
+    uint64_t hash = 0;
+    for (size_t i = 0; i < node->status.peer_count; i++) {
+        uint64_t peer[2] = {node->status.peers[i].member, node->status.peers[i].voter};
+        hash = kt_hash64(hash, peer, sizeof(peer));
+    }
+    bool changed = faults->members[node->number] != hash;
+    faults->members[node->number] = hash;
+    return changed;
 }
 
 void sim_faults_noticed(struct sim_node *node)
@@ -304,6 +364,8 @@ void sim_faults_noticed(struct sim_node *node)
     bool serving = node->status.serving, served = faults->serving[node->number];
     faults->role[node->number] = role;
     faults->serving[node->number] = serving;
+    if (members_changed(faults, node) && faults->on)
+        soon(faults, node->number, faults->bias);
     if (!faults->on || (role == before && serving == served))
         return;
     sim_note(world_of(faults), node->id, "role", role, serving, node->status.term);
@@ -315,12 +377,14 @@ void sim_faults_noticed(struct sim_node *node)
     }
     if (role == KT_LEADER && sim_chance(world_of(faults), SIM_FAULTS, 50))
         sim_schedule(world_of(faults), sim_below(world_of(faults), SIM_FAULTS, 2000), NULL, burst, faults);
-    if (sim_chance(world_of(faults), SIM_FAULTS, faults->bias)) {
-        unsigned victim = node->number;
-        if (sim_chance(world_of(faults), SIM_FAULTS, 30))
-            victim = (unsigned)dice(faults, 0, faults->cluster->options.nodes - 1);
-        sim_schedule(world_of(faults), some_span(faults, 0, 12), NULL, at_role_change, faults)->number = victim;
-    }
+    soon(faults, node->number, faults->bias);
+}
+
+void sim_faults_at_transfer(struct sim_node *node)
+{
+    struct sim_faults *faults = &node->cluster->faults;
+    if (faults->on)
+        soon(faults, sim_chance(world_of(faults), SIM_FAULTS, 70) ? node->number : node->transfer.from, faults->bias);
 }
 
 void sim_faults_start(struct sim_faults *faults)
@@ -343,6 +407,8 @@ void sim_faults_end(struct sim_faults *faults)
             sim_node_doom(node, 0);
         if (node->disk_full)
             sim_node_disk_full(node, false);
+        if (!node->doom_came)
+            sim_node_fail_sync(node, 0);
         if (!node->up)
             sim_node_boot(node);
     }

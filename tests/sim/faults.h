@@ -19,13 +19,16 @@ struct sim_faults {
     unsigned bias; /* percent of role changes that are followed by a fault at once */
     enum kt_role role[SIM_NODES_MAX];
     bool serving[SIM_NODES_MAX];
-    unsigned weights[12]; /* this run's taste */
+    uint64_t members[SIM_NODES_MAX]; /* hash of each node's view */
+    unsigned weights[16];            /* this run's taste */
 };
 
 void sim_faults_init(struct sim_faults *faults, struct sim_cluster *cluster);
 void sim_faults_start(struct sim_faults *faults);
 /* The node dies now and is started again after a while. */
 void sim_faults_crash(struct sim_node *node, bool power);
+/* A state is on its way to the node, or here. */
+void sim_faults_at_transfer(struct sim_node *node);
 /* A node's status may have changed. */
 void sim_faults_noticed(struct sim_node *node);
 /* No more faults; what is broken is repaired. */

@@ -16,13 +16,10 @@
 #include "base/log.h"
 #include "cluster.h"
 
-static const char *const plant_names[] = {"none", "early-ack", "lost-vote", "stale-read", "double", "drift"};
-
 struct arguments {
     uint64_t first, last;
     unsigned nodes, ms;
-    bool trace, repeat;
-    enum sim_plant plant;
+    bool trace, repeat, outside;
 };
 
 /* For the moment when the process dies: which seed it was. */
@@ -38,18 +35,9 @@ static void on_signal(int number)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: run --seed N | --seeds A..B [--nodes 3|5] [--ms N] [--trace] [--repeat]\n"
-                    "           [--plant early-ack|lost-vote|stale-read|double|drift]\n");
+    fprintf(stderr, "usage: run --seed N | --seeds A..B [--nodes 3|5] [--ms N] [--trace] [--repeat] "
+                    "[--outside]\n");
     exit(2);
-}
-
-static enum sim_plant plant_of(const char *name)
-{
-    for (unsigned i = 0; i < KT_COUNT(plant_names); i++)
-        if (strcmp(name, plant_names[i]) == 0)
-            return (enum sim_plant)i;
-    usage();
-    return SIM_PLANT_NONE;
 }
 
 static struct arguments parse(int argc, char **argv)
@@ -59,6 +47,10 @@ static struct arguments parse(int argc, char **argv)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--trace") == 0) {
             arguments.trace = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--outside") == 0) {
+            arguments.outside = true;
             continue;
         }
         if (strcmp(argv[i], "--repeat") == 0) {
@@ -80,8 +72,6 @@ static struct arguments parse(int argc, char **argv)
             arguments.nodes = (unsigned)strtoul(value, &end, 10);
         } else if (strcmp(argv[i - 1], "--ms") == 0) {
             arguments.ms = (unsigned)strtoul(value, &end, 10);
-        } else if (strcmp(argv[i - 1], "--plant") == 0) {
-            arguments.plant = plant_of(value);
         } else {
             usage();
         }
@@ -93,10 +83,8 @@ static struct arguments parse(int argc, char **argv)
 
 static void say_command(char *out, size_t len, const struct arguments *arguments, uint64_t seed)
 {
-    int n = snprintf(out, len, "tests/sim/run --seed %llu --nodes %u --ms %u", (unsigned long long)seed,
-                     arguments->nodes, arguments->ms);
-    if (arguments->plant != SIM_PLANT_NONE)
-        snprintf(out + n, len - (size_t)n, " --plant %s", plant_names[arguments->plant]);
+    snprintf(out, len, "tests/sim/run --seed %llu --nodes %u --ms %u", (unsigned long long)seed, arguments->nodes,
+             arguments->ms);
 }
 
 static void add_counts(struct sim_counts *total, const struct sim_counts *counts)
@@ -121,6 +109,10 @@ static void print_counts(const struct sim_counts *c, uint64_t seeds, double seco
            "%llu pauses, %llu slow and %llu full disks, %llu clock jumps, %llu hand-overs\n",
            N(crashes), N(power_losses), N(restored), N(partitions), N(breaks), N(pauses), N(slow_disks), N(full_disks),
            N(clock_jumps), N(resigns));
+    printf("  data: %llu trims, %llu transfers (%llu interrupted), %llu wiped, %llu bits flipped, %llu syncs failed, "
+           "%llu states altered (%llu found out), %llu members replaced\n",
+           N(trims), N(transfers), N(transfers_lost), N(wipes), N(flips), N(sync_failures), N(alterations),
+           N(found_out), N(rejoins));
 #undef N
 }
 
@@ -150,7 +142,7 @@ int main(int argc, char **argv)
                                       .nodes = arguments.nodes,
                                       .fault_ms = arguments.ms,
                                       .trace = arguments.trace,
-                                      .plant = arguments.plant,
+                                      .outside_only = arguments.outside,
                                       .folder = chosen};
         uint64_t seed_begun = kt_clock_us();
         say_command(command, sizeof(command), &arguments, seed);
@@ -175,9 +167,7 @@ int main(int argc, char **argv)
     print_counts(&total, seed - arguments.first, (double)(kt_clock_us() - begun) / 1e6);
     if (arguments.first == arguments.last)
         printf("trace hash %016llx\n", (unsigned long long)cluster->world.trace_hash);
-    if (arguments.plant != SIM_PLANT_NONE)
-        printf("planted %s: %s\n", plant_names[arguments.plant], failed ? "found" : "NOT FOUND");
     rmdir(chosen);
     kt_free(cluster);
-    return failed == (arguments.plant == SIM_PLANT_NONE);
+    return failed;
 }

@@ -102,8 +102,10 @@ void sim_make_machine(struct kt_state *state, struct kt_buf *op)
 
 void sim_make_counter(struct kt_state *state, const char *name, struct kt_buf *op)
 {
-    char json[160];
-    snprintf(json, sizeof(json), "{\"machine\":\"ring\",\"version\":1,\"instance_id\":\"%s\"}", name);
+    char json[200];
+    snprintf(json, sizeof(json),
+             "{\"machine\":\"ring\",\"version\":1,\"instance_id\":\"%s\",\"initial_ctx\":{\"mark\":\"%s\"}}", name,
+             SIM_MARK);
     prepare_json(state, "machine.create_instance", json, op);
 }
 

@@ -12,6 +12,9 @@
 
 #define SIM_RING 128u /* states of the machine: a counter is unambiguous below this */
 
+#define SIM_CANARY_NAME "canary"   /* the counter that damage is done to */
+#define SIM_MARK        "mmmmmmmm" /* stands in every counter and never changes */
+
 #define SIM_PADDING_MAX 30000u /* a segment of the log takes two of these */
 
 /* Each fills op with an encoded operation. They cannot fail: the parameters are good. padding: bytes beside the value.
