@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Fail-over: the leader of three nodes is killed (SIGKILL) while a few clients write to each node, at the default timeouts.
-Measured is the time from the kill to the first acknowledged answer, on the other nodes, of a write that was sent after it.
+"""Fail-over: the leader of three nodes is killed (SIGKILL) while a few clients write to each node, at the default
+timeouts. Measured is the time from the kill to the first acknowledged answer, on the other nodes, of a write that was
+sent after it.
 
     failover.py [ROUNDS]        50 if not given; KONTIKI_KONTIKID names the program, else the newest build
 """
