@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Disks run out of space: each node's data folder is a small file system of its own (tmpfs; skipped where mounting is not
-allowed). A leader that is short of space hands over and no client sees an error; when all are short, growth is refused at
-once and deleting works; everything recovers by itself. A node on a disk without a free byte starts and answers reads."""
+"""Disks run out of space: each node's data folder is a small file system of its own (tmpfs; skipped where mounting is
+not allowed). A leader that is short of space hands over and no client sees an error; when all are short, growth is
+refused at once and deleting works; everything recovers by itself. A node on a disk without a free byte starts and
+answers reads."""
 import os
 import shutil
 import subprocess
@@ -134,7 +135,7 @@ def all_short():
             fill(node, (MIN_FREE_MB - 4) << 20)
         for node in cluster.nodes:
             wait_disk(node, "low")
-        # Leadership may have moved while one after another ran low. Now nobody can lead better, and it stays where it is.
+        # Leadership may have moved while one after another ran low. Now nobody can lead better: it stays where it is.
         wait_until(lambda: refuses(cluster.nodes[0]), "growth is refused")
         leader = cluster.leader()
         term = leader.status()["term"]
@@ -186,6 +187,8 @@ def not_a_byte_left():
             else:
                 raise AssertionError("a full disk took 20 MB")
             wait_disk(node, "full")
+            refusal, seconds = refused(client, b"more")
+            assert b"disk space" in refusal.payload and seconds < 1, (refusal, seconds)
             assert client.get(b"kept") == VALUE
         for how in ("kill", "stop", "kill"):
             node.kill() if how == "kill" else node.stop()
@@ -204,7 +207,7 @@ def not_a_byte_left():
 
 
 def state_cannot_grow():
-    """The log of a follower has room in its segment, its state has not: it waits, also through a restart, and catches up."""
+    """A follower's log has room in its segment, its state has not: it waits, also through a restart, and catches up."""
     settings = {**SETTINGS, "storage.wal_segment_size_mb": 20, "storage.min_free_mb": 0}
     with SmallDisks(3, settings) as small, small as cluster:
         node = cluster.followers()[0]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""kontiki log dump and verify on the log of a real node: whole, torn, and damaged in each place that can be damaged. The
-tool must name the place, must change nothing, and must agree with what the node itself does with the folder."""
+"""kontiki log dump and verify on the log of a real node: whole, torn, and damaged in each place that can be damaged.
+The tool must name the place, must change nothing, and must agree with what the node itself does with the folder."""
 import hashlib
 import json
 import os
