@@ -80,6 +80,14 @@ struct kt_machine_event_params {
     struct kt_slice idempotency_key;
 };
 
+/* machine.batch; RCP BATCH. Each of ops is {"op","params"} in the words of RCP. */
+struct kt_machine_batch_params {
+    uint64_t given;
+    struct kt_slice mode; /* "atomic" or "best_effort", the default */
+    struct kt_slice ops;
+    struct kt_slice idempotency_key;
+};
+
 /* The row numbers of what may be absent, for KT_GIVEN and for filling given by hand. */
 enum {
     KT_MACHINE_GET_VERSION = 1,
@@ -98,6 +106,7 @@ enum {
     KT_MACHINE_EVENT_EXPECTED_WAL_OFFSET = 4,
     KT_MACHINE_EVENT_EVENT_ID = 5,
     KT_MACHINE_EVENT_IDEMPOTENCY_KEY = 6,
+    KT_MACHINE_BATCH_MODE = 0,
 };
 
 #endif

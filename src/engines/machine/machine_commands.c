@@ -83,6 +83,15 @@ static const struct kt_field event_fields[] = {
      doc_key},
 };
 
+static const struct kt_field batch_fields[] = {
+    {"mode", KT_FIELD_TEXT, MEMBER(kt_machine_batch_params, mode), 0, 0,
+     "\"atomic\": all or nothing. \"best_effort\", the default: each operation for itself."},
+    {"ops", KT_FIELD_JSON, MEMBER(kt_machine_batch_params, ops), 0, 0,
+     "At most 100 operations, each {\"op\":...,\"params\":{...}}."},
+    {"idempotency_key", KT_FIELD_TEXT, MEMBER(kt_machine_batch_params, idempotency_key), 0, MACHINE_ID_BYTES_MAX,
+     "Of the whole batch; the operations may have their own."},
+};
+
 /* All rows of an operation's body are given. */
 #define ALL_GIVEN(kind) ((UINT64_C(1) << (kind).body.count) - 1)
 
@@ -177,6 +186,8 @@ static const enum kt_code event_errors[] = {
     KT_INSTANCE_NOT_FOUND, KT_CONFLICT, KT_INVALID_TRANSITION, KT_GUARD_FAILED, KT_TOO_LARGE, KT_OK,
 };
 
+static const enum kt_code batch_errors[] = {KT_TOO_LARGE, KT_OK};
+
 static const struct kt_command put_command = {
     .name = "machine.put",
     .wire = {.rcp = "PUT_MACHINE"},
@@ -267,7 +278,18 @@ static const struct kt_command event_command = {
     .doc = "Takes an instance along the transition for an event, if its guard holds, and merges the payload.",
 };
 
+static const struct kt_command batch_command = {
+    .name = "machine.batch",
+    .wire = {.rcp = "BATCH"},
+    .kind = KT_WRITE,
+    .needs = KT_PERMISSION_WRITE,
+    .params = KT_STRUCT(struct kt_machine_batch_params, batch_fields),
+    .prepare = machine_batch_prepare,
+    .errors = batch_errors,
+    .doc = "Carries out several operations in order, as one entry of the log.",
+};
+
 const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT] = {
-    &put_command,      &get_command,       &list_command,   &create_command,
-    &instance_command, &instances_command, &delete_command, &event_command,
+    &put_command,       &get_command,    &list_command,  &create_command, &instance_command,
+    &instances_command, &delete_command, &event_command, &batch_command,
 };

@@ -37,6 +37,7 @@ enum {
     MACHINE_OP_DELETE = KT_OP_CODE(KT_ENGINE_MACHINE, 3),
     MACHINE_OP_EVENT = KT_OP_CODE(KT_ENGINE_MACHINE, 4),
     MACHINE_OP_FORGET = KT_OP_CODE(KT_ENGINE_MACHINE, 5),
+    MACHINE_OP_BATCH = KT_OP_CODE(KT_ENGINE_MACHINE, 16),
 };
 
 /* A compiled definition, cached. */
@@ -96,13 +97,20 @@ struct machine_forget_op {
     uint64_t max;
 };
 
-#define MACHINE_COMMAND_COUNT 8
-#define MACHINE_OP_COUNT      5
+struct machine_batch_op {
+    uint64_t given;
+    bool atomic;
+    struct kt_slice items; /* batch.c */
+    struct kt_slice idempotency_key;
+};
+
+#define MACHINE_COMMAND_COUNT 9
+#define MACHINE_OP_COUNT      6
 extern const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT];
 extern const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT];
 /* The bodies' descriptions, for prepare. */
 extern const struct kt_op_kind machine_op_put, machine_op_create, machine_op_delete, machine_op_event,
-    machine_op_forget;
+    machine_op_forget, machine_op_batch;
 
 /* The applies (engine.h). */
 enum kt_code machine_put_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
@@ -116,7 +124,12 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
 enum kt_code machine_forget_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                   struct kt_reply *reply);
 
-/* The queries that have a file of their own. */
+enum kt_code machine_batch_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                 struct kt_reply *reply);
+
+/* The prepares and queries that have a file of their own. */
+enum kt_code machine_batch_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                   struct kt_reply *reply);
 enum kt_code machine_get_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_list_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);

@@ -62,6 +62,13 @@ static const struct kt_field forget_rows[] = {
     {"max", KT_FIELD_U64, MEMBER(machine_forget_op, max), KT_FIELD_REQUIRED, 0, "Kept answers removed at most."},
 };
 
+static const struct kt_field batch_rows[] = {
+    {"atomic", KT_FIELD_BOOL, MEMBER(machine_batch_op, atomic), KT_FIELD_REQUIRED, 0, "All or nothing."},
+    {"items", KT_FIELD_BYTES, MEMBER(machine_batch_op, items), KT_FIELD_REQUIRED, 0, "The operations."},
+    {"idempotency_key", KT_FIELD_TEXT, MEMBER(machine_batch_op, idempotency_key), 0, MACHINE_ID_BYTES_MAX,
+     "Of the whole batch; empty: none."},
+};
+
 const struct kt_op_kind machine_op_put = {
     .code = MACHINE_OP_PUT,
     .name = "machine.put",
@@ -97,6 +104,13 @@ const struct kt_op_kind machine_op_forget = {
     .apply = machine_forget_apply,
 };
 
+const struct kt_op_kind machine_op_batch = {
+    .code = MACHINE_OP_BATCH,
+    .name = "machine.batch",
+    .body = KT_STRUCT(struct machine_batch_op, batch_rows),
+    .apply = machine_batch_apply,
+};
+
 const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT] = {
-    &machine_op_put, &machine_op_create, &machine_op_delete, &machine_op_event, &machine_op_forget,
+    &machine_op_put, &machine_op_create, &machine_op_delete, &machine_op_event, &machine_op_forget, &machine_op_batch,
 };
