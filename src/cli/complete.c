@@ -44,9 +44,9 @@ static void ask(struct cli_names *names)
     if (names->asked_ms && now_ms < names->asked_ms + BELIEVE_MS)
         return;
     cli_names_release(names);
-    names->machines = cli_peek(names->cli, "LIST_MACHINES", "{\"consistency\":\"stale\"}", ASK_MS);
+    names->machines = cli_peek(names->cli, "LIST_MACHINES", "{}", ASK_MS);
     if (names->machines)
-        names->instances = cli_peek(names->cli, "LIST_INSTANCES", "{\"limit\":1000,\"consistency\":\"stale\"}", ASK_MS);
+        names->instances = cli_peek(names->cli, "LIST_INSTANCES", "{\"limit\":1000}", ASK_MS);
     names->asked_ms = kt_clock_ms();
 }
 

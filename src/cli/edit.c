@@ -2,8 +2,10 @@
 #include "cli/edit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <histedit.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,12 +30,25 @@ struct cli_edit {
     struct sigaction interrupt; /* as it was before */
 };
 
-static volatile sig_atomic_t interrupted;
+/* A byte for each Ctrl-C, so that one that comes just before a wait ends the wait, too. */
+static int interrupts[2] = {-1, -1};
 
 static void on_interrupt(int number)
 {
+    int kept = errno;
     (void)number;
-    interrupted = 1;
+    (void)!write(interrupts[1], "", 1);
+    errno = kept;
+}
+
+/* Whether there was one since this was asked last. */
+static bool was_interrupted(void)
+{
+    char bytes[64];
+    bool was = false;
+    while (read(interrupts[0], bytes, sizeof(bytes)) > 0)
+        was = true;
+    return was;
 }
 
 static char *prompt_of(EditLine *editor)
@@ -50,12 +65,19 @@ static int read_character(EditLine *editor, wchar_t *out)
     (void)editor;
     memset(&state, 0, sizeof(state));
     for (;;) {
+        struct pollfd at[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = interrupts[0], .events = POLLIN}};
         char byte;
+        if (poll(at, KT_COUNT(at), -1) < 0 && errno != EINTR)
+            return -1;
+        if (at[1].revents & POLLIN)
+            return -1;
+        if (!at[0].revents)
+            continue;
         ssize_t got = read(STDIN_FILENO, &byte, 1);
         if (got == 0)
             return 0;
         if (got < 0) {
-            if (errno == EINTR && !interrupted)
+            if (errno == EINTR)
                 continue;
             return -1;
         }
@@ -166,7 +188,7 @@ struct cli_edit *cli_edit_open(const char *prompt, const char *history_file, cli
     edit->history_file = history_file ? kt_text_dup(history_file) : NULL;
     if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
         open_terminal(edit);
-    if (edit->editor)
+    if (edit->editor && pipe2(interrupts, O_CLOEXEC | O_NONBLOCK) == 0)
         sigaction(SIGINT, &action, &edit->interrupt);
     return edit;
 }
@@ -196,9 +218,10 @@ enum cli_edit_outcome cli_edit_read(struct cli_edit *edit, struct kt_buf *line)
     kt_buf_clear(line);
     if (!edit->editor)
         return read_plain(line);
-    interrupted = 0;
+    /* What interrupted a command does not count any more. */
+    was_interrupted();
     const char *text = el_gets(edit->editor, &count);
-    if (!text && interrupted) {
+    if (!text && was_interrupted()) {
         puts("^C");
         el_reset(edit->editor);
         return EDIT_INTERRUPTED;
@@ -220,8 +243,12 @@ void cli_edit_remember(struct cli_edit *edit, const char *line)
 
 void cli_edit_close(struct cli_edit *edit)
 {
-    if (edit->editor)
+    if (edit->editor && interrupts[0] >= 0) {
         sigaction(SIGINT, &edit->interrupt, NULL);
+        close(interrupts[0]);
+        close(interrupts[1]);
+        interrupts[0] = interrupts[1] = -1;
+    }
     if (edit->editor && edit->history && edit->history_file) {
         mode_t before = umask(0077);
         history(edit->history, &edit->event, H_SAVE, edit->history_file);
