@@ -111,6 +111,29 @@ static enum kt_code decide(struct machine *machine, struct kt_txn *txn, const st
     return KT_OK;
 }
 
+static enum kt_code write_change(struct machine *machine, struct kt_txn *txn, const struct kt_apply *apply,
+                                 const struct kt_machine_event_params *op, const struct instance *before,
+                                 const struct instance *after, uint8_t key[KT_CHANGE_KEY_BYTES])
+{
+    struct kt_machine_change change = {
+        .kind = KT_MACHINE_CHANGE_EVENT,
+        .instance_id = op->instance_id,
+        .machine = before->machine,
+        .version = before->version,
+        .from_state = before->state,
+        .to_state = after->state,
+        .event = op->event,
+        .payload = op->payload,
+        .ctx = after->ctx,
+        .has_event_id = after->has_event_id,
+        .has_key = KT_GIVEN(op, KT_MACHINE_EVENT_IDEMPOTENCY_KEY),
+        .event_id = op->event_id,
+        .idempotency_key = op->idempotency_key,
+    };
+
+    return kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, key);
+}
+
 enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                  struct kt_reply *reply)
 {
@@ -118,6 +141,7 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
     struct machine *machine = state;
     struct idempotency_key once = {
         .operation = IDEMPOTENCY_EVENT, .instance = op->instance_id, .key = op->idempotency_key};
+    uint8_t change_key[KT_CHANGE_KEY_BYTES];
     struct instance before, after;
     struct idempotency_slot slot;
     struct instance_key key;
@@ -143,8 +167,12 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
         return machine_buf_failed(&reply->body, reply);
     if (kt_buf_code(&machine->record) != KT_OK)
         return machine_buf_failed(&machine->record, reply);
+    if ((code = write_change(machine, txn, apply, op, &before, &after, change_key)) != KT_OK)
+        return code;
 
     code = kt_txn_put(txn, machine->instances, kt_slice(key.bytes, key.len), kt_buf_slice(&machine->record));
+    if (code == KT_OK)
+        code = kt_change_put(&machine->changes, txn, change_key, &machine->change);
     if (code == KT_OK && after.group != before.group)
         code = instance_move(machine, txn, &before, after.group);
     if (code == KT_OK)

@@ -23,6 +23,7 @@
 
 #include "base/list.h"
 #include "base/map.h"
+#include "engines/machine/change.h"
 #include "engines/machine/definition.h"
 #include "engines/machine/machine.h"
 #include "engines/machine/machine_limits.h"
@@ -64,11 +65,13 @@ struct machine {
     kt_space names, definitions, groups, states, counts;
     kt_space instances, created, by_machine, by_group;
     kt_space replies, reply_keys;
+    struct kt_changes changes;
     /* ---- applier's thread ---- */
     struct compiled_cache cache;
     struct kt_arena arena; /* of the operation being applied */
     struct kt_buf record;  /* the value about to be written */
     struct kt_buf ctx;     /* a merged context */
+    struct kt_buf change;  /* the record for the change log */
 };
 
 /* The largest value written: a kept answer, with its keys. */
@@ -99,13 +102,32 @@ struct machine_forget_op {
     uint64_t max;
 };
 
-#define MACHINE_COMMAND_COUNT 8
-#define MACHINE_OP_COUNT      5
+struct machine_trim_op {
+    uint64_t given;
+    uint64_t before; /* what the change log keeps begins at this index */
+    uint64_t max;    /* records removed at most */
+};
+
+struct machine_compact_op {
+    uint64_t given;
+    uint64_t keep_ms; /* changes that are younger stay */
+};
+
+struct machine_flush_op {
+    uint64_t given;
+};
+
+/* The engine's keyspaces but for the change log, which outlives FLUSH_ALL: opened and cleared by this one list. */
+#define MACHINE_SPACE_COUNT 11
+kt_space *machine_space(struct machine *machine, size_t i, const char **name);
+
+#define MACHINE_COMMAND_COUNT 14
+#define MACHINE_OP_COUNT      8
 extern const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT];
 extern const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT];
 /* The bodies' descriptions, for prepare. */
 extern const struct kt_op_kind machine_op_put, machine_op_create, machine_op_delete, machine_op_event,
-    machine_op_forget;
+    machine_op_forget, machine_op_trim, machine_op_compact, machine_op_flush;
 
 /* The applies (engine.h). */
 enum kt_code machine_put_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
@@ -119,11 +141,26 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
 enum kt_code machine_forget_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                   struct kt_reply *reply);
 
+enum kt_code machine_trim_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                struct kt_reply *reply);
+enum kt_code machine_compact_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                   struct kt_reply *reply);
+enum kt_code machine_flush_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                 struct kt_reply *reply);
+
+/* The change log's share of the background work: appends a machine.trim if there is something to cut off or remove. */
+enum kt_code machine_trim_tick(struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op);
+
 /* The queries that have a file of their own. */
 enum kt_code machine_get_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_list_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instances_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+
+enum kt_code machine_wal_read_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_snapshot_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_watch_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_watch_all_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 
 /* Empties what one operation used; called at the start of each apply. Large buffers are given back. */
 void machine_begin(struct machine *machine);
