@@ -128,6 +128,14 @@ struct kt_machine_watch_start {
 void kt_machine_watch_begin(const struct kt_machine_watch_params *params, kt_index answered, struct kt_arena *arena,
                             struct kt_machine_filter *filter, struct kt_machine_watch_start *start);
 
+/* machine.batch; RCP BATCH. Each of ops is {"op","params"} in the words of RCP. */
+struct kt_machine_batch_params {
+    uint64_t given;
+    struct kt_slice mode; /* "atomic" or "best_effort", the default */
+    struct kt_slice ops;
+    struct kt_slice idempotency_key;
+};
+
 /* The row numbers of what may be absent, for KT_GIVEN and for filling given by hand. */
 enum {
     KT_MACHINE_GET_VERSION = 1,
@@ -152,6 +160,7 @@ enum {
     KT_MACHINE_WATCH_INCLUDE_CTX = 0,
     KT_MACHINE_WATCH_FROM_OFFSET = 1,
     KT_MACHINE_WATCH_FROM_NUMBER = 2,
+    KT_MACHINE_BATCH_MODE = 0,
 };
 
 #endif

@@ -83,62 +83,19 @@ static const struct kt_field event_fields[] = {
      doc_key},
 };
 
-static const struct kt_field wal_read_fields[] = {
-    {"from_offset", KT_FIELD_U64, MEMBER(kt_machine_wal_read_params, from_offset), KT_FIELD_REQUIRED, 0,
-     "The first record with at least this offset begins the page."},
-    {"limit", KT_FIELD_U64, MEMBER(kt_machine_wal_read_params, limit), 0, 0,
-     "At most so many records, but an entry's records stay together; as many as fit one message if absent."},
-    {"from_number", KT_FIELD_U64, MEMBER(kt_machine_wal_read_params, from_number), 0, KT_CHANGE_NUMBER_MAX,
-     "Of the record within the entry at from_offset, as next_number of the page before says."},
-};
-
-static const struct kt_field compact_fields[] = {
-    {"force_snapshot", KT_FIELD_BOOL, MEMBER(kt_machine_compact_params, force_snapshot), 0, 0,
-     "Keep only the last two seconds of the change log, instead of the last minute."},
-};
-
-/* The rows that both watches begin with, so that their numbers are the same. */
-#define WATCH_ROWS                                                                                                     \
-    {"include_ctx",                                                                                                    \
-     KT_FIELD_BOOL,                                                                                                    \
-     MEMBER(kt_machine_watch_params, include_ctx),                                                                     \
-     0,                                                                                                                \
-     0,                                                                                                                \
-     "Whether events carry the context; true if absent."},                                                             \
-        {"from_offset",                                                                                                \
-         KT_FIELD_U64,                                                                                                 \
-         MEMBER(kt_machine_watch_params, from_offset),                                                                 \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         "Begin with the events from this offset on, out of the change log."},                                         \
-    {                                                                                                                  \
-        "from_number", KT_FIELD_U64, MEMBER(kt_machine_watch_params, from_number), 0, KT_CHANGE_NUMBER_MAX,            \
-            "Of the event within the entry at from_offset."                                                            \
-    }
-
-#define FILTER_ROW(member, sentence)                                                                                   \
-    {                                                                                                                  \
-#member, KT_FIELD_JSON, MEMBER(kt_machine_watch_params, member), 0, 0, sentence                                \
-    }
-
-static const struct kt_field watch_instance_fields[] = {
-    WATCH_ROWS,
-    {"instance_id", KT_FIELD_TEXT, MEMBER(kt_machine_watch_params, instance_id), KT_FIELD_REQUIRED | KT_FIELD_NON_EMPTY,
-     MACHINE_ID_BYTES_MAX, "The instance."},
-};
-
-static const struct kt_field watch_all_fields[] = {
-    WATCH_ROWS,
-    FILTER_ROW(machines, "Names of machines; any if absent or empty."),
-    FILTER_ROW(from_states, "States before the event; any if absent or empty."),
-    FILTER_ROW(to_states, "States after the event; any if absent or empty."),
-    FILTER_ROW(events, "Names of events; any if absent or empty."),
+static const struct kt_field batch_fields[] = {
+    {"mode", KT_FIELD_TEXT, MEMBER(kt_machine_batch_params, mode), 0, 0,
+     "\"atomic\": all or nothing. \"best_effort\", the default: each operation for itself."},
+    {"ops", KT_FIELD_JSON, MEMBER(kt_machine_batch_params, ops), 0, 0,
+     "At most 100 operations, each {\"op\":...,\"params\":{...}}."},
+    {"idempotency_key", KT_FIELD_TEXT, MEMBER(kt_machine_batch_params, idempotency_key), 0, MACHINE_ID_BYTES_MAX,
+     "Of the whole batch; the operations may have their own."},
 };
 
 /* All rows of an operation's body are given. */
 #define ALL_GIVEN(kind) ((UINT64_C(1) << (kind).body.count) - 1)
 
-static enum kt_code encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply)
+enum kt_code machine_encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply)
 {
     kt_op_begin(op, kind->code);
     kt_struct_encode(&kind->body, body, op);
@@ -169,7 +126,7 @@ static enum kt_code prepare_put(const struct kt_call *call, const void *paramete
     definition_print(&definition, &normal_form);
     body.definition = kt_buf_slice(&normal_form);
     if (kt_buf_code(&normal_form) == KT_OK)
-        code = encode(&machine_op_put, &body, op, reply);
+        code = machine_encode(&machine_op_put, &body, op, reply);
     else if (kt_buf_code(&normal_form) == KT_TOO_LARGE)
         code = kt_reply_fail(reply, KT_BAD_REQUEST, "invalid machine definition: more than %u bytes in its normal form",
                              MACHINE_DEFINITION_BYTES_MAX);
@@ -202,47 +159,21 @@ static enum kt_code prepare_create(const struct kt_call *call, const void *param
     }
     if (!KT_GIVEN(params, KT_MACHINE_CREATE_INITIAL_CTX))
         body.initial_ctx = kt_slice_text("{}");
-    return encode(&machine_op_create, &body, op, reply);
+    return machine_encode(&machine_op_create, &body, op, reply);
 }
 
 static enum kt_code prepare_delete(const struct kt_call *call, const void *params, struct kt_buf *op,
                                    struct kt_reply *reply)
 {
     (void)call;
-    return encode(&machine_op_delete, params, op, reply);
+    return machine_encode(&machine_op_delete, params, op, reply);
 }
 
 static enum kt_code prepare_event(const struct kt_call *call, const void *params, struct kt_buf *op,
                                   struct kt_reply *reply)
 {
     (void)call;
-    return encode(&machine_op_event, params, op, reply);
-}
-
-static enum kt_code prepare_compact(const struct kt_call *call, const void *parameters, struct kt_buf *op,
-                                    struct kt_reply *reply)
-{
-    const struct kt_machine_compact_params *params = parameters;
-    struct machine_compact_op body = {
-        .given = ALL_GIVEN(machine_op_compact),
-        .keep_ms = params->force_snapshot ? MACHINE_COMPACT_FORCE_KEEP_MS : MACHINE_COMPACT_KEEP_MS,
-    };
-
-    (void)call;
-    return encode(&machine_op_compact, &body, op, reply);
-}
-
-static enum kt_code prepare_flush(const struct kt_call *call, const void *params, struct kt_buf *op,
-                                  struct kt_reply *reply)
-{
-    const struct machine *machine = call->state;
-    struct machine_flush_op body = {.given = 0};
-
-    (void)params;
-    if (!machine->options.flush_all)
-        return kt_reply_fail(reply, KT_BAD_REQUEST,
-                             "FLUSH_ALL is disabled: the setting storage.allow_flush_all does not allow it");
-    return encode(&machine_op_flush, &body, op, reply);
+    return machine_encode(&machine_op_event, params, op, reply);
 }
 
 static const enum kt_code put_errors[] = {KT_BAD_REQUEST, KT_MACHINE_EXISTS, KT_MACHINE_LIMIT, KT_OK};
@@ -251,11 +182,11 @@ static const enum kt_code list_errors[] = {KT_TOO_LARGE, KT_OK};
 static const enum kt_code create_errors[] = {KT_MACHINE_NOT_FOUND, KT_INSTANCE_EXISTS, KT_TOO_LARGE, KT_OK};
 static const enum kt_code instance_errors[] = {KT_INSTANCE_NOT_FOUND, KT_OK};
 static const enum kt_code delete_errors[] = {KT_INSTANCE_NOT_FOUND, KT_TOO_LARGE, KT_OK};
-static const enum kt_code no_errors[] = {KT_OK};
-static const enum kt_code watch_all_errors[] = {KT_BAD_REQUEST, KT_OK};
 static const enum kt_code event_errors[] = {
     KT_INSTANCE_NOT_FOUND, KT_CONFLICT, KT_INVALID_TRANSITION, KT_GUARD_FAILED, KT_TOO_LARGE, KT_OK,
 };
+
+static const enum kt_code batch_errors[] = {KT_TOO_LARGE, KT_OK};
 
 static const struct kt_command put_command = {
     .name = "machine.put",
@@ -347,77 +278,31 @@ static const struct kt_command event_command = {
     .doc = "Takes an instance along the transition for an event, if its guard holds, and merges the payload.",
 };
 
-static const struct kt_command wal_read_command = {
-    .name = "machine.wal_read",
-    .wire = {.rcp = "WAL_READ"},
-    .kind = KT_READ,
-    .needs = KT_PERMISSION_READ,
-    .params = KT_STRUCT(struct kt_machine_wal_read_params, wal_read_fields),
-    .query = machine_wal_read_query,
-    .scans = true,
-    .errors = no_errors,
-    .doc = "The change log: what every operation changed, in order.",
-};
-
-static const struct kt_command snapshot_command = {
-    .name = "machine.snapshot_instance",
-    .wire = {.rcp = "SNAPSHOT_INSTANCE"},
-    .kind = KT_READ,
-    .needs = KT_PERMISSION_READ,
-    .params = KT_STRUCT(struct kt_machine_instance_params, instance_fields),
-    .query = machine_snapshot_query,
-    .errors = instance_errors,
-    .doc = "Size and checksum of an instance's stored form. The store is a snapshot at all times: nothing is written.",
-};
-
-static const struct kt_command compact_command = {
-    .name = "machine.compact",
-    .wire = {.rcp = "COMPACT"},
+static const struct kt_command batch_command = {
+    .name = "machine.batch",
+    .wire = {.rcp = "BATCH"},
     .kind = KT_WRITE,
-    .needs = KT_PERMISSION_ADMIN,
-    .params = KT_STRUCT(struct kt_machine_compact_params, compact_fields),
-    .prepare = prepare_compact,
-    .errors = no_errors,
-    .doc = "Cuts old changes off the change log, on every node. Machines, instances and kept answers stay as they are.",
-};
-
-static const struct kt_command flush_command = {
-    .name = "machine.flush",
-    .wire = {.rcp = "FLUSH_ALL"},
-    .kind = KT_WRITE,
-    .needs = KT_PERMISSION_ADMIN,
-    .params = {.size = sizeof(struct kt_machine_flush_params)},
-    .prepare = prepare_flush,
-    .errors = watch_all_errors,
-    .doc = "Removes all machines, instances and kept answers, if storage.allow_flush_all is set.",
-};
-
-static const struct kt_command watch_instance_command = {
-    .name = "machine.watch_instance",
-    .wire = {.rcp = "WATCH_INSTANCE"},
-    .kind = KT_READ,
-    .needs = KT_PERMISSION_READ,
-    .params = KT_STRUCT(struct kt_machine_watch_params, watch_instance_fields),
-    .query = machine_watch_instance_query,
-    .watches = true,
-    .errors = instance_errors,
-    .doc = "Begins to tell the events of one instance.",
-};
-
-static const struct kt_command watch_all_command = {
-    .name = "machine.watch_all",
-    .wire = {.rcp = "WATCH_ALL"},
-    .kind = KT_READ,
-    .needs = KT_PERMISSION_READ,
-    .params = KT_STRUCT(struct kt_machine_watch_params, watch_all_fields),
-    .query = machine_watch_all_query,
-    .watches = true,
-    .errors = watch_all_errors,
-    .doc = "Begins to tell the events of all instances, or of those that pass the filters.",
+    .needs = KT_PERMISSION_WRITE,
+    .params = KT_STRUCT(struct kt_machine_batch_params, batch_fields),
+    .prepare = machine_batch_prepare,
+    .errors = batch_errors,
+    .doc = "Carries out several operations in order, as one entry of the log.",
 };
 
 const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT] = {
-    &put_command,       &get_command,    &list_command,           &create_command,    &instance_command,
-    &instances_command, &delete_command, &event_command,          &wal_read_command,  &snapshot_command,
-    &compact_command,   &flush_command,  &watch_instance_command, &watch_all_command,
+    &put_command,
+    &get_command,
+    &list_command,
+    &create_command,
+    &instance_command,
+    &instances_command,
+    &delete_command,
+    &event_command,
+    &batch_command,
+    &machine_command_wal_read,
+    &machine_command_snapshot,
+    &machine_command_compact,
+    &machine_command_flush,
+    &machine_command_watch_instance,
+    &machine_command_watch_all,
 };

@@ -41,6 +41,7 @@ enum {
     MACHINE_OP_TRIM = KT_OP_CODE(KT_ENGINE_MACHINE, 6),
     MACHINE_OP_COMPACT = KT_OP_CODE(KT_ENGINE_MACHINE, 7),
     MACHINE_OP_FLUSH = KT_OP_CODE(KT_ENGINE_MACHINE, 8),
+    MACHINE_OP_BATCH = KT_OP_CODE(KT_ENGINE_MACHINE, 16),
 };
 
 /* A compiled definition, cached. */
@@ -121,13 +122,23 @@ struct machine_flush_op {
 #define MACHINE_SPACE_COUNT 11
 kt_space *machine_space(struct machine *machine, size_t i, const char **name);
 
-#define MACHINE_COMMAND_COUNT 14
-#define MACHINE_OP_COUNT      8
+struct machine_batch_op {
+    uint64_t given;
+    bool atomic;
+    struct kt_slice items; /* batch.c */
+    struct kt_slice idempotency_key;
+};
+
+#define MACHINE_COMMAND_COUNT 15
+#define MACHINE_OP_COUNT      9
 extern const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT];
+/* log_commands.c */
+extern const struct kt_command machine_command_wal_read, machine_command_snapshot, machine_command_compact,
+    machine_command_flush, machine_command_watch_instance, machine_command_watch_all;
 extern const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT];
 /* The bodies' descriptions, for prepare. */
 extern const struct kt_op_kind machine_op_put, machine_op_create, machine_op_delete, machine_op_event,
-    machine_op_forget, machine_op_trim, machine_op_compact, machine_op_flush;
+    machine_op_forget, machine_op_trim, machine_op_compact, machine_op_flush, machine_op_batch;
 
 /* The applies (engine.h). */
 enum kt_code machine_put_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
@@ -141,6 +152,8 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
 enum kt_code machine_forget_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                   struct kt_reply *reply);
 
+enum kt_code machine_batch_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                 struct kt_reply *reply);
 enum kt_code machine_trim_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                 struct kt_reply *reply);
 enum kt_code machine_compact_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
@@ -148,10 +161,14 @@ enum kt_code machine_compact_apply(void *state, struct kt_txn *txn, const struct
 enum kt_code machine_flush_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                  struct kt_reply *reply);
 
+/* Appends an operation; what does not fit becomes the reply. */
+enum kt_code machine_encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply);
 /* The change log's share of the background work: appends a machine.trim if there is something to cut off or remove. */
 enum kt_code machine_trim_tick(struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op);
 
-/* The queries that have a file of their own. */
+/* The prepares and queries that have a file of their own. */
+enum kt_code machine_batch_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                   struct kt_reply *reply);
 enum kt_code machine_get_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_list_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);

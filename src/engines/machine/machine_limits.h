@@ -32,6 +32,11 @@
 #define MACHINE_LIST_DEFAULT 100u
 #define MACHINE_LIST_MAX     1000u
 
+/* Operations in one batch: what existing clients are told. All of it is one entry's work for the applier. */
+#define MACHINE_BATCH_MAX 100u
+/* Results of a batch; an answer of 16 MiB must hold them and what is around them. */
+#define MACHINE_BATCH_REPLY_BYTES_MAX (15u << 20)
+
 /* Compiled definitions in memory, by number and by the bytes of their compiled forms. */
 #define MACHINE_CACHE_ENTRIES_MAX 1024u
 #define MACHINE_CACHE_BYTES_MAX   (64u << 20)

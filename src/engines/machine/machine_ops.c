@@ -73,6 +73,13 @@ static const struct kt_field compact_rows[] = {
      "Changes that are younger stay."},
 };
 
+static const struct kt_field batch_rows[] = {
+    {"atomic", KT_FIELD_BOOL, MEMBER(machine_batch_op, atomic), KT_FIELD_REQUIRED, 0, "All or nothing."},
+    {"items", KT_FIELD_BYTES, MEMBER(machine_batch_op, items), KT_FIELD_REQUIRED, 0, "The operations."},
+    {"idempotency_key", KT_FIELD_TEXT, MEMBER(machine_batch_op, idempotency_key), 0, MACHINE_ID_BYTES_MAX,
+     "Of the whole batch; empty: none."},
+};
+
 const struct kt_op_kind machine_op_put = {
     .code = MACHINE_OP_PUT,
     .name = "machine.put",
@@ -129,7 +136,14 @@ const struct kt_op_kind machine_op_flush = {
     .apply = machine_flush_apply,
 };
 
+const struct kt_op_kind machine_op_batch = {
+    .code = MACHINE_OP_BATCH,
+    .name = "machine.batch",
+    .body = KT_STRUCT(struct machine_batch_op, batch_rows),
+    .apply = machine_batch_apply,
+};
+
 const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT] = {
-    &machine_op_put,    &machine_op_create, &machine_op_delete,  &machine_op_event,
-    &machine_op_forget, &machine_op_trim,   &machine_op_compact, &machine_op_flush,
+    &machine_op_put,  &machine_op_create,  &machine_op_delete, &machine_op_event, &machine_op_forget,
+    &machine_op_trim, &machine_op_compact, &machine_op_flush,  &machine_op_batch,
 };

@@ -73,14 +73,6 @@ void rcp_write_result(struct kt_buf *out, const struct rcp_head *head, const str
 void rcp_write_failure(struct kt_buf *out, const struct rcp_head *head, const struct rcp_meta *meta,
                        const struct rcp_failure *failure);
 
-struct rcp_error_row {
-    const char *code;
-    bool retryable;
-    const char *reason; /* details.reason where the code alone would not tell the cause; or NULL */
-};
-
-/* The one translation of result codes; rstmdb.md 2.4. */
-struct rcp_error_row rcp_error_row(enum kt_code code);
 /* The failure of a reply; details that it does not have are made in the arena. leader: 0 if none is known. */
 void rcp_failure_of(const struct kt_reply *reply, kt_node_id leader, struct kt_arena *arena,
                     struct rcp_failure *failure);

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "engines/rcp_error.h"
 #include "kontiki/version.h"
 
 /* A request is answered on the spot or becomes a command; its JSON tree lives no longer than this. */
@@ -68,7 +69,7 @@ static void answer_failure(const struct incoming *in, enum kt_code code, const c
 {
     struct kt_answer *answer = kt_answer_begin(in->conn);
     struct rcp_meta meta = meta_now(kt_conn_dispatch(in->conn), 0);
-    struct rcp_error_row row = rcp_error_row(code);
+    struct kt_rcp_error row = kt_rcp_error(code);
     struct rcp_failure failure = {.code = row.code, .message = message, .retryable = row.retryable, .details = details};
 
     rcp_write_failure(kt_answer_buf(answer), &in->head, &meta, &failure);
@@ -371,9 +372,8 @@ static void command(struct incoming *in, const struct kt_command *declared, size
 static bool not_available(struct kt_slice op)
 {
     static const char *const names[] = {
-        "PUT_MACHINE", "GET_MACHINE", "LIST_MACHINES",  "CREATE_INSTANCE", "GET_INSTANCE",      "LIST_INSTANCES",
-        "APPLY_EVENT", "BATCH",       "WATCH_INSTANCE", "WATCH_ALL",       "DELETE_INSTANCE",   "UNWATCH",
-        "WAL_READ",    "WAL_STATS",   "COMPACT",        "FLUSH_ALL",       "SNAPSHOT_INSTANCE",
+        "WATCH_INSTANCE", "WATCH_ALL", "UNWATCH",   "WAL_READ",
+        "WAL_STATS",      "COMPACT",   "FLUSH_ALL", "SNAPSHOT_INSTANCE",
     };
 
     for (size_t i = 0; i < KT_COUNT(names); i++) {
