@@ -69,7 +69,8 @@ struct kt_cluster {
     uv_work_t tick_work;
     bool ticking;
     enum kt_code tick_code;
-    kt_time_ms ticked_ms;
+    kt_time_ms tick_wall_ms, tick_next_ms; /* the last one, and when it wants the next one, by the wall clock */
+    kt_time_ms tick_at_ms;                 /* the next one, by the replica's clock */
     struct kt_proposal tick;
 
     pthread_mutex_t follow_lock;
@@ -356,7 +357,9 @@ static void tick_done(struct kt_proposal *proposal)
 static void tick_run(uv_work_t *work)
 {
     struct kt_cluster *cluster = cluster_of_loop(work->loop);
-    cluster->tick_code = kt_state_tick(cluster->options.state, kt_clock_wall_ms(), &cluster->tick.op);
+    cluster->tick_wall_ms = kt_clock_wall_ms();
+    cluster->tick_code =
+        kt_state_tick(cluster->options.state, cluster->tick_wall_ms, &cluster->tick.op, &cluster->tick_next_ms);
 }
 
 static void tick_ready(uv_work_t *work, int status)
@@ -364,6 +367,8 @@ static void tick_ready(uv_work_t *work, int status)
     struct kt_cluster *cluster = cluster_of_loop(work->loop);
     (void)status;
     cluster->fetches--;
+    if (cluster->tick_code == KT_OK)
+        cluster->tick_at_ms = kt_clock_ms() + (cluster->tick_next_ms - cluster->tick_wall_ms);
     if (cluster->tick_code != KT_OK || cluster->tick.op.len == 0 || cluster->phase != RUNNING) {
         tick_done(&cluster->tick);
         return;
@@ -375,10 +380,10 @@ static void tick_ready(uv_work_t *work, int status)
 
 static void maybe_tick(struct kt_cluster *cluster, kt_time_ms now)
 {
-    if (cluster->ticking || now < cluster->ticked_ms + ENGINES_MS || !cluster->status.serving)
+    if (cluster->ticking || now < cluster->tick_at_ms || !cluster->status.serving)
         return;
     cluster->ticking = true;
-    cluster->ticked_ms = now;
+    cluster->tick_at_ms = now + ENGINES_MS;
     kt_buf_init(&cluster->tick.op, KT_ENTRY_BYTES_MAX);
     kt_reply_init(&cluster->tick.reply);
     cluster->fetches++;

@@ -50,10 +50,12 @@ struct kt_engine {
                          struct kt_error *error);
     void (*close)(void *state);
     /*
-     * Background work, asked of the leader about once a second in a read transaction: appends one encoded operation (or
-     * nothing) that the leader proposes. May be NULL.
+     * Background work, asked of the leader in a read transaction: appends one encoded operation (or nothing) that the
+     * leader proposes. now_ms is the wall time, but never before the replicated time. *next_ms is when it will be asked
+     * again, a second from now; an engine that has something to do sooner lowers it. With an operation it is not asked
+     * before that one is done. May be NULL.
      */
-    enum kt_code (*tick)(void *state, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op);
+    enum kt_code (*tick)(void *state, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op, kt_time_ms *next_ms);
     /* Counters for INFO and status: adds members to an open JSON object. May be NULL. */
     enum kt_code (*stats)(void *state, struct kt_txn *txn, struct kt_reply *out);
 };

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/hash.h"
+#include "engines/machine/instance.h"
 #include "engines/machine/text.h"
 #include "wire/reader.h"
 #include "wire/writer.h"
@@ -272,6 +273,8 @@ static enum kt_code put_new_version(struct machine *machine, struct kt_txn *txn,
     if (kt_buf_code(record) != KT_OK)
         return KT_INTERNAL;
     kt_put_le64(record->data, kt_hash64(0, record->data + 8, record->len - 8));
+    if (definition->timed && (code = instance_add_count(machine, txn, 't', 0, 1)) != KT_OK)
+        return code;
     return kt_txn_put(txn, machine->definitions, definition_key(key, found.id, (uint32_t)op->version),
                       kt_buf_slice(record));
 }

@@ -6,7 +6,8 @@
  */
 #include "engines/machine/machine_internal.h"
 
-enum kt_code machine_trim_tick(struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op)
+enum kt_code machine_trim_tick(const struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op,
+                               kt_time_ms *next_ms)
 {
     struct machine_trim_op body = {.given = 3, .max = MACHINE_TRIM_MAX};
     kt_time_ms age_max = machine->options.change_log_ms;
@@ -20,6 +21,7 @@ enum kt_code machine_trim_tick(struct machine *machine, struct kt_txn *txn, kt_t
     if (code != KT_OK || (index == 0 && !summary.untidy))
         return code;
     body.before = index;
+    (void)next_ms; /* the next round is soon enough */
     kt_op_begin(op, machine_op_trim.code);
     kt_struct_encode(&machine_op_trim.body, &body, op);
     return kt_buf_code(op);

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "engines/machine/catalog.h"
 #include "engines/machine/idempotency.h"
+#include "engines/machine/timer.h"
 
 /* Memory that a large operation took is given back at the next one. */
 #define SCRATCH_BYTES_KEPT (1u << 20)
@@ -54,7 +55,7 @@ kt_space *machine_space(struct machine *machine, size_t i, const char **name)
         {"machine.count", &machine->counts},         {"machine.instance", &machine->instances},
         {"machine.created", &machine->created},      {"machine.by_machine", &machine->by_machine},
         {"machine.by_group", &machine->by_group},    {"machine.reply", &machine->replies},
-        {"machine.reply_key", &machine->reply_keys},
+        {"machine.reply_key", &machine->reply_keys}, {"machine.timer", &machine->timers},
     };
 
     _Static_assert(KT_COUNT(spaces) == MACHINE_SPACE_COUNT, "every keyspace is in the list");
@@ -79,6 +80,7 @@ static enum kt_code open_machine(struct kt_store *store, const struct kt_engine_
         return code;
     }
     machine->options = *options;
+    atomic_init(&machine->tick_turn, 0);
     compiled_cache_init(&machine->cache);
     kt_arena_init(&machine->arena);
     kt_buf_init(&machine->record, MACHINE_RECORD_BYTES_MAX);
@@ -101,12 +103,14 @@ static void close_machine(void *state)
 }
 
 /* Answers older than a day go away in bounded steps. */
-static enum kt_code forget_tick(struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op)
+static enum kt_code tick_forget(const struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op,
+                                kt_time_ms *next_ms)
 {
     struct machine_forget_op body = {.given = 1, .max = MACHINE_FORGET_MAX};
     bool expired;
     enum kt_code code = idempotency_expired(machine, txn, now_ms, &expired);
 
+    (void)next_ms;
     if (code != KT_OK || !expired)
         return code;
     kt_op_begin(op, machine_op_forget.code);
@@ -114,15 +118,22 @@ static enum kt_code forget_tick(struct machine *machine, struct kt_txn *txn, kt_
     return kt_buf_code(op);
 }
 
-/* Each kind of work goes first every other time, so that neither waits for ever behind the other. */
-static enum kt_code tick_machine(void *state, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op)
+/* The pieces of background work take turns, so that none that always has something keeps the others waiting. */
+static enum kt_code tick_machine(void *state, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op,
+                                 kt_time_ms *next_ms)
 {
-    bool trims = now_ms / 1000 % 2 == 0;
-    enum kt_code code = trims ? machine_trim_tick(state, txn, now_ms, op) : forget_tick(state, txn, now_ms, op);
+    static enum kt_code (*const pieces[])(const struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms,
+                                          struct kt_buf *op,
+                                          kt_time_ms *next_ms) = {tick_forget, timers_tick, machine_trim_tick};
+    struct machine *machine = state;
+    unsigned turn = atomic_load(&machine->tick_turn);
+    enum kt_code code = KT_OK;
 
-    if (code != KT_OK || op->len > 0)
-        return code;
-    return trims ? forget_tick(state, txn, now_ms, op) : machine_trim_tick(state, txn, now_ms, op);
+    for (unsigned i = 0; i < KT_COUNT(pieces) && code == KT_OK && op->len == 0; i++) {
+        atomic_store(&machine->tick_turn, turn + i + 1);
+        code = pieces[(turn + i) % KT_COUNT(pieces)](machine, txn, now_ms, op, next_ms);
+    }
+    return code;
 }
 
 /* Entries are never left behind for what is gone, so the keyspaces' own counts are the numbers. */

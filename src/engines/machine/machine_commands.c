@@ -121,7 +121,7 @@ static enum kt_code prepare_put(const struct kt_call *call, const void *paramete
     enum kt_code code = definition_read(params->definition, call->arena, &definition, &error);
 
     if (code != KT_OK)
-        return kt_reply_fail_error(reply, &error);
+        return fail_definition(reply, &error, &definition.fault);
     kt_buf_init(&normal_form, MACHINE_DEFINITION_BYTES_MAX);
     definition_print(&definition, &normal_form);
     body.definition = kt_buf_slice(&normal_form);

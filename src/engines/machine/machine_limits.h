@@ -32,6 +32,17 @@
 #define MACHINE_LIST_DEFAULT 100u
 #define MACHINE_LIST_MAX     1000u
 
+/* Timers that one state may set: they stand in the instance's record, which every event reads. */
+#define MACHINE_TIMERS_MAX 16u
+/* A timer's delay. The shortest keeps a machine that goes round by itself from filling the log; the longest is a
+   century, which keeps due times exact in every client's numbers. */
+#define MACHINE_TIMER_MS_MIN 100u
+#define MACHINE_TIMER_MS_MAX (UINT64_C(100) * 366 * 24 * 60 * 60 * 1000)
+/* Timers that one machine.fire takes, and the bytes of their contexts after which it takes no more: some milliseconds
+   of the applier's time. */
+#define MACHINE_FIRE_MAX   100u
+#define MACHINE_FIRE_BYTES (16u << 20)
+
 /* Operations in one batch: what existing clients are told. All of it is one entry's work for the applier. */
 #define MACHINE_BATCH_MAX 100u
 /* Results of a batch; an answer of 16 MiB must hold them and what is around them. */

@@ -80,6 +80,10 @@ static const struct kt_field batch_rows[] = {
      "Of the whole batch; empty: none."},
 };
 
+static const struct kt_field fire_rows[] = {
+    {"max", KT_FIELD_U64, MEMBER(machine_fire_op, max), KT_FIELD_REQUIRED, 0, "Timers fired at most."},
+};
+
 const struct kt_op_kind machine_op_put = {
     .code = MACHINE_OP_PUT,
     .name = "machine.put",
@@ -143,7 +147,14 @@ const struct kt_op_kind machine_op_batch = {
     .apply = machine_batch_apply,
 };
 
+const struct kt_op_kind machine_op_fire = {
+    .code = MACHINE_OP_FIRE,
+    .name = "machine.fire",
+    .body = KT_STRUCT(struct machine_fire_op, fire_rows),
+    .apply = machine_fire_apply,
+};
+
 const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT] = {
-    &machine_op_put,  &machine_op_create,  &machine_op_delete, &machine_op_event, &machine_op_forget,
-    &machine_op_trim, &machine_op_compact, &machine_op_flush,  &machine_op_batch,
+    &machine_op_put,   &machine_op_create, &machine_op_delete, &machine_op_event,   &machine_op_forget,
+    &machine_op_batch, &machine_op_fire,   &machine_op_trim,   &machine_op_compact, &machine_op_flush,
 };
