@@ -45,6 +45,7 @@ struct kt_command {
     enum kt_code (*prepare)(const struct kt_call *call, const void *params, struct kt_buf *op, struct kt_reply *reply);
     enum kt_code (*query)(const struct kt_call *call, const void *params, struct kt_reply *reply);
     bool scans;                     /* the query may look at many entries: it runs on the pool */
+    bool watches;                   /* its answer begins a subscription: the protocol goes on with dispatch/watch.h */
     const enum kt_code *errors;     /* what it may answer besides the general codes; ends with KT_OK */
     const char *doc;
 };

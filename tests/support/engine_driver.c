@@ -177,7 +177,7 @@ bool engine_driver_tick(struct engine_driver *driver)
     struct kt_error error;
 
     kt_buf_clear(&driver->op);
-    KT_CHECK(kt_state_tick(driver->state, driver->now_ms, &driver->op) == KT_OK);
+    KT_CHECK(kt_state_tick(driver->state, driver->now_ms, &driver->op, &driver->next_ms) == KT_OK);
     if (driver->op.len == 0)
         return false;
     kt_op_stamp_time(driver->op.data, driver->now_ms);

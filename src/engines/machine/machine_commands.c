@@ -95,7 +95,7 @@ static const struct kt_field batch_fields[] = {
 /* All rows of an operation's body are given. */
 #define ALL_GIVEN(kind) ((UINT64_C(1) << (kind).body.count) - 1)
 
-static enum kt_code encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply)
+enum kt_code machine_encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply)
 {
     kt_op_begin(op, kind->code);
     kt_struct_encode(&kind->body, body, op);
@@ -121,12 +121,12 @@ static enum kt_code prepare_put(const struct kt_call *call, const void *paramete
     enum kt_code code = definition_read(params->definition, call->arena, &definition, &error);
 
     if (code != KT_OK)
-        return kt_reply_fail_error(reply, &error);
+        return fail_definition(reply, &error, &definition.fault);
     kt_buf_init(&normal_form, MACHINE_DEFINITION_BYTES_MAX);
     definition_print(&definition, &normal_form);
     body.definition = kt_buf_slice(&normal_form);
     if (kt_buf_code(&normal_form) == KT_OK)
-        code = encode(&machine_op_put, &body, op, reply);
+        code = machine_encode(&machine_op_put, &body, op, reply);
     else if (kt_buf_code(&normal_form) == KT_TOO_LARGE)
         code = kt_reply_fail(reply, KT_BAD_REQUEST, "invalid machine definition: more than %u bytes in its normal form",
                              MACHINE_DEFINITION_BYTES_MAX);
@@ -159,21 +159,21 @@ static enum kt_code prepare_create(const struct kt_call *call, const void *param
     }
     if (!KT_GIVEN(params, KT_MACHINE_CREATE_INITIAL_CTX))
         body.initial_ctx = kt_slice_text("{}");
-    return encode(&machine_op_create, &body, op, reply);
+    return machine_encode(&machine_op_create, &body, op, reply);
 }
 
 static enum kt_code prepare_delete(const struct kt_call *call, const void *params, struct kt_buf *op,
                                    struct kt_reply *reply)
 {
     (void)call;
-    return encode(&machine_op_delete, params, op, reply);
+    return machine_encode(&machine_op_delete, params, op, reply);
 }
 
 static enum kt_code prepare_event(const struct kt_call *call, const void *params, struct kt_buf *op,
                                   struct kt_reply *reply)
 {
     (void)call;
-    return encode(&machine_op_event, params, op, reply);
+    return machine_encode(&machine_op_event, params, op, reply);
 }
 
 static const enum kt_code put_errors[] = {KT_BAD_REQUEST, KT_MACHINE_EXISTS, KT_MACHINE_LIMIT, KT_OK};
@@ -290,6 +290,19 @@ static const struct kt_command batch_command = {
 };
 
 const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT] = {
-    &put_command,       &get_command,    &list_command,  &create_command, &instance_command,
-    &instances_command, &delete_command, &event_command, &batch_command,
+    &put_command,
+    &get_command,
+    &list_command,
+    &create_command,
+    &instance_command,
+    &instances_command,
+    &delete_command,
+    &event_command,
+    &batch_command,
+    &machine_command_wal_read,
+    &machine_command_snapshot,
+    &machine_command_compact,
+    &machine_command_flush,
+    &machine_command_watch_instance,
+    &machine_command_watch_all,
 };
