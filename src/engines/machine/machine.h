@@ -88,6 +88,14 @@ struct kt_machine_batch_params {
     struct kt_slice idempotency_key;
 };
 
+/* machine.explain_event; RCP EXPLAIN_EVENT, an extension. */
+struct kt_machine_explain_params {
+    uint64_t given;
+    struct kt_slice instance_id;
+    struct kt_slice event;
+    struct kt_slice payload;
+};
+
 /* The row numbers of what may be absent, for KT_GIVEN and for filling given by hand. */
 enum {
     KT_MACHINE_GET_VERSION = 1,

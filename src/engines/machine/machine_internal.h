@@ -120,7 +120,7 @@ struct machine_fire_op {
     uint64_t max;
 };
 
-#define MACHINE_COMMAND_COUNT 9
+#define MACHINE_COMMAND_COUNT 10
 #define MACHINE_OP_COUNT      7
 extern const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT];
 extern const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT];
@@ -148,6 +148,7 @@ enum kt_code machine_fire_apply(void *state, struct kt_txn *txn, const struct kt
 /* The prepares and queries that have a file of their own. */
 enum kt_code machine_batch_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
                                    struct kt_reply *reply);
+enum kt_code machine_explain_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_get_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_list_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
