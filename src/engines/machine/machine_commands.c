@@ -311,6 +311,19 @@ static const struct kt_command explain_command = {
 };
 
 const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT] = {
-    &put_command,       &get_command,    &list_command,  &create_command, &instance_command,
-    &instances_command, &delete_command, &event_command, &batch_command,  &explain_command,
+    &put_command,
+    &get_command,
+    &list_command,
+    &create_command,
+    &instance_command,
+    &instances_command,
+    &delete_command,
+    &event_command,
+    &batch_command,
+    &explain_command,
+    &machine_migrate_command,
+    &machine_undo_command,
+    &machine_confirm_command,
+    &machine_migration_command,
+    &machine_migrations_command,
 };
