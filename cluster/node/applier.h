@@ -28,6 +28,8 @@ struct kt_applier *kt_applier_start(const struct kt_applier_options *options);
 void kt_applier_submit(struct kt_applier *applier, struct kt_apply_batch *batch);
 /* Somebody waits to see the state up to index. Any thread. */
 void kt_applier_want(struct kt_applier *applier, kt_index index);
+/* Commit whenever nothing is left to apply, or a few milliseconds have passed. Any thread. */
+void kt_applier_prompt(struct kt_applier *applier, bool prompt);
 /* Applies what was submitted, commits and ends the thread. What it posted may still be in the mailbox. */
 void kt_applier_stop(struct kt_applier *applier);
 /* After the mailbox was drained. */

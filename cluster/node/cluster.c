@@ -73,6 +73,10 @@ struct kt_cluster {
     kt_time_ms tick_at_ms;                 /* the next one, by the replica's clock */
     struct kt_proposal tick;
 
+    pthread_mutex_t follow_lock;
+    void (*told)(void *data, kt_index visible);
+    void *told_data;
+
     pthread_mutex_t status_lock;
     struct kt_replica_status status;
     bool status_changed;
@@ -162,8 +166,17 @@ static void batch_applied(void *data, struct kt_apply_batch *batch)
 static void state_visible(void *data, kt_index index)
 {
     struct kt_cluster *cluster = data;
+    void (*told)(void *data, kt_index visible);
+    void *told_data;
+
     if (cluster->replica != NULL)
         kt_replica_visible(cluster->replica, index);
+    pthread_mutex_lock(&cluster->follow_lock);
+    told = cluster->told;
+    told_data = cluster->told_data;
+    pthread_mutex_unlock(&cluster->follow_lock);
+    if (told != NULL)
+        told(told_data, index);
 }
 
 static void host_want(void *data, kt_index index)
@@ -583,6 +596,7 @@ static void release(struct kt_cluster *cluster)
         kt_disk_close(cluster->disk);
     kt_mailbox_release(&cluster->mailbox);
     pthread_mutex_destroy(&cluster->status_lock);
+    pthread_mutex_destroy(&cluster->follow_lock);
     for (size_t i = 0; i < cluster->options.member_count; i++)
         kt_free((char *)(uintptr_t)cluster->members[i].address);
     kt_free(cluster->members);
@@ -607,6 +621,7 @@ static struct kt_cluster *create(const struct kt_cluster_options *options)
     }
     cluster->options.members = cluster->members;
     pthread_mutex_init(&cluster->status_lock, NULL);
+    pthread_mutex_init(&cluster->follow_lock, NULL);
     kt_mailbox_init(&cluster->mailbox, wake_loop, cluster);
     return cluster;
 }
@@ -738,4 +753,22 @@ void kt_cluster_status(struct kt_cluster *cluster, struct kt_replica_status *sta
 void kt_cluster_log_usage(struct kt_cluster *cluster, uint64_t *bytes, unsigned *segments)
 {
     kt_wal_usage(cluster->wal, bytes, segments);
+}
+
+void kt_cluster_log_io(struct kt_cluster *cluster, struct kt_disk_counters *counters)
+{
+    kt_disk_counters(cluster->disk, counters);
+}
+
+void kt_cluster_follow(struct kt_cluster *cluster, void (*told)(void *data, kt_index visible), void *data)
+{
+    pthread_mutex_lock(&cluster->follow_lock);
+    cluster->told = told;
+    cluster->told_data = data;
+    pthread_mutex_unlock(&cluster->follow_lock);
+}
+
+void kt_cluster_prompt(struct kt_cluster *cluster, bool prompt)
+{
+    kt_applier_prompt(cluster->applier, prompt);
 }

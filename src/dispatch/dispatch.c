@@ -22,6 +22,7 @@ static void on_wake(uv_async_t *async)
     struct kt_dispatch *dispatch = KT_CONTAINER(async, struct kt_dispatch, wake);
 
     kt_mailbox_drain(&dispatch->mailbox);
+    watch_pass(dispatch);
 }
 
 enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct kt_dispatch **out,
@@ -39,6 +40,7 @@ enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct 
         return kt_error_errno(error, KT_IO_FAILED, -rc, "cannot open the dispatcher");
     }
     pool_init(dispatch);
+    watch_hub_init(&dispatch->watch);
     kt_mailbox_init(&dispatch->mailbox, wake, dispatch);
     *out = dispatch;
     return KT_OK;
@@ -53,7 +55,7 @@ void kt_dispatch_drain(struct kt_dispatch *dispatch)
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch)
 {
     /* A scan is a request; a login is not. */
-    return dispatch->in_flight + dispatch->pool[KT_POOL_LOGIN].count;
+    return dispatch->in_flight + dispatch->pool[KT_POOL_LOGIN].count + dispatch->watch.scans;
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -61,6 +63,7 @@ static void on_closed(uv_handle_t *handle)
     struct kt_dispatch *dispatch = KT_CONTAINER(handle, struct kt_dispatch, wake);
 
     kt_mailbox_release(&dispatch->mailbox);
+    watch_hub_release(&dispatch->watch);
     kt_free(dispatch);
 }
 

@@ -112,7 +112,7 @@ KT_MUST_USE enum kt_code kt_dispatch_open(const struct kt_dispatch_options *opti
  * any more: it may be closed, and answers what it still has.
  */
 void kt_dispatch_drain(struct kt_dispatch *dispatch);
-/* Requests, and logins that are being verified. */
+/* Requests, logins that are being verified, and reading for watches. */
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch);
 /* Nothing may be in flight. The memory is freed when the loop runs the close callback of its handle. */
 void kt_dispatch_close(struct kt_dispatch *dispatch);

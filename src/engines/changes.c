@@ -12,7 +12,7 @@ struct trimmed {
     bool untidy;
 };
 
-static void make_key(uint8_t key[KT_CHANGE_KEY_BYTES], kt_index index, unsigned number)
+void kt_change_key(uint8_t key[KT_CHANGE_KEY_BYTES], kt_index index, unsigned number)
 {
     kt_put_be64(key, index);
     kt_put_be16(key + 8, (uint16_t)number);
@@ -96,7 +96,7 @@ static enum kt_code find_from(const struct kt_changes *changes, struct kt_txn *t
 {
     uint8_t key[KT_CHANGE_KEY_BYTES];
 
-    make_key(key, index, 0);
+    kt_change_key(key, index, 0);
     return find(changes, txn, key, change);
 }
 
@@ -118,7 +118,7 @@ enum kt_code kt_change_begin(const struct kt_changes *changes, struct kt_txn *tx
         number = last.number + 1;
         KT_CHECK(number <= KT_CHANGE_NUMBER_MAX);
     }
-    make_key(key, apply->index, number);
+    kt_change_key(key, apply->index, number);
     kt_buf_clear(record);
     kt_write_varint(record, last.sequence + 1);
     kt_write_varint(record, last.bytes_before + last.bytes);
@@ -144,7 +144,7 @@ static enum kt_code tidy(const struct kt_changes *changes, struct kt_txn *txn, k
         *untidy = first.index < oldest && first.sequence != last.sequence;
         if (!*untidy || *removed == max)
             return KT_OK;
-        make_key(key, first.index, first.number);
+        kt_change_key(key, first.index, first.number);
         code = kt_txn_delete(txn, changes->records, kt_slice(key, sizeof(key)));
     }
     *untidy = false;
@@ -210,7 +210,7 @@ enum kt_code kt_change_walk_begin(struct kt_change_walk *walk, const struct kt_c
         index = trimmed.oldest;
         number = 0;
     }
-    make_key(walk->from, index, number);
+    kt_change_key(walk->from, index, number);
     return kt_cursor_open(txn, changes->records, &walk->cursor);
 }
 
@@ -224,7 +224,10 @@ enum kt_code kt_change_walk_next(struct kt_change_walk *walk, struct kt_change *
     else
         code = kt_cursor_seek(walk->cursor, kt_slice(walk->from, sizeof(walk->from)), &key, &value);
     walk->begun = true;
-    return code == KT_OK ? kt_change_decode(key, value, change) : code;
+    if (code != KT_OK)
+        return code;
+    walk->value = value;
+    return kt_change_decode(key, value, change);
 }
 
 void kt_change_walk_end(struct kt_change_walk *walk)

@@ -78,7 +78,8 @@ struct kt_change_walk {
     struct kt_cursor *cursor;
     uint8_t from[KT_CHANGE_KEY_BYTES];
     bool begun;
-    kt_index oldest; /* as in the summary */
+    kt_index oldest;       /* as in the summary */
+    struct kt_slice value; /* of the last record, as it is stored */
 };
 
 /* From (index, number) on, or from the oldest visible record if that is later. Reading only; ends before its txn. */
@@ -88,6 +89,8 @@ KT_MUST_USE enum kt_code kt_change_walk_begin(struct kt_change_walk *walk, const
 KT_MUST_USE enum kt_code kt_change_walk_next(struct kt_change_walk *walk, struct kt_change *change);
 void kt_change_walk_end(struct kt_change_walk *walk);
 
+/* The key of a record. */
+void kt_change_key(uint8_t key[KT_CHANGE_KEY_BYTES], kt_index index, unsigned number);
 /* Reads key and value as they are stored. Total. */
 KT_MUST_USE enum kt_code kt_change_decode(struct kt_slice key, struct kt_slice value, struct kt_change *change);
 

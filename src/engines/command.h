@@ -50,6 +50,7 @@ struct kt_command {
      */
     const struct kt_command *(*instead)(const void *params);
     bool scans;                     /* the query may look at many entries: it runs on the pool */
+    bool watches;                   /* its answer begins a subscription: the protocol goes on with dispatch/watch.h */
     const enum kt_code *errors;     /* what it may answer besides the general codes; ends with KT_OK */
     const char *doc;
 };

@@ -33,6 +33,9 @@ struct kt_op_kind {
 struct kt_engine_options {
     uint64_t machine_versions_max;   /* storage.max_machine_versions; 0 is unlimited */
     bool instance_recreate;          /* storage.allow_instance_recreate */
+    bool flush_all;                  /* storage.allow_flush_all */
+    uint64_t change_log_bytes;       /* storage.change_log_mb; 0 is unlimited */
+    kt_time_ms change_log_ms;        /* storage.change_log_hours; 0 is unlimited */
 };
 
 struct kt_engine {

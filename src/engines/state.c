@@ -24,6 +24,7 @@ struct kt_state {
     size_t engines_open;
     kt_space meta;
     struct kt_sessions sessions;
+    struct kt_changes changes;
 
     /* The applier's. */
     struct kt_txn *txn;                /* open since the first entry behind the last commit */
@@ -158,6 +159,8 @@ enum kt_code kt_state_open(const struct kt_state_options *options, struct kt_sta
     if (code == KT_OK)
         code = kt_sessions_open(&state->sessions, state->store, error);
     if (code == KT_OK)
+        code = kt_changes_open(state->store, &state->changes, error);
+    if (code == KT_OK)
         code = open_engines(state, &options->engines, error);
     if (code == KT_OK)
         code = load_position(state, error);
@@ -198,6 +201,11 @@ void kt_state_close(struct kt_state *state)
 struct kt_store *kt_state_store(struct kt_state *state)
 {
     return state->store;
+}
+
+const struct kt_changes *kt_state_changes(const struct kt_state *state)
+{
+    return &state->changes;
 }
 
 void *kt_state_engine(struct kt_state *state, size_t engine)

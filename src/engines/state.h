@@ -12,6 +12,7 @@
 #ifndef KT_ENGINES_STATE_H
 #define KT_ENGINES_STATE_H
 
+#include "engines/changes.h"
 #include "engines/engine.h"
 
 struct kt_state;
@@ -33,6 +34,7 @@ KT_MUST_USE enum kt_code kt_state_open(const struct kt_state_options *options, s
 /* No transaction may be open; commits nothing. */
 void kt_state_close(struct kt_state *state);
 struct kt_store *kt_state_store(struct kt_state *state);
+const struct kt_changes *kt_state_changes(const struct kt_state *state);
 /* The engine's state, by its position in kt_engines. */
 void *kt_state_engine(struct kt_state *state, size_t engine);
 

@@ -16,6 +16,7 @@
 #include "node/folder.h"
 
 #define MIB             (1024u * 1024u)
+#define HOUR_MS         (60u * 60 * 1000)
 #define ADVANCE_MS      5   /* how often a stopping node looks whether it may go on */
 #define LAST_ANSWERS_MS 500 /* for answers to clients that read; others do not keep a node from stopping */
 
@@ -50,7 +51,10 @@ static enum kt_code open_state(struct kt_node *node, struct kt_error *error)
     struct kt_state_options options = {
         .store = {.path = (const char *)path.data, .bytes_max = settings->map_gb << 30},
         .engines = {.machine_versions_max = settings->machine_versions_max,
-                    .instance_recreate = settings->instance_recreate},
+                    .instance_recreate = settings->instance_recreate,
+                    .flush_all = settings->flush_all,
+                    .change_log_bytes = settings->change_log_mb * MIB,
+                    .change_log_ms = settings->change_log_hours * HOUR_MS},
     };
     enum kt_code code = kt_buf_code(&path);
     if (code == KT_OK)

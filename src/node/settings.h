@@ -86,7 +86,8 @@ struct kt_settings {
     uint64_t segment_mb, map_gb;
     char *fsync_policy;
     uint64_t machine_versions_max;
-    bool instance_recreate;
+    bool instance_recreate, flush_all;
+    uint64_t change_log_mb, change_log_hours;
     bool auth_required, auth_insecure;
     struct kt_settings_texts token_hashes;
     char *secrets_file;

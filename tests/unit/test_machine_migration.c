@@ -216,6 +216,30 @@ static void migrate__offsets_and_timers__as_documented(void **state)
     assert_true(kt_slice_is(kt_buf_slice(&driver->reply.body), "{\"fired\":1,\"passed\":0}"));
 }
 
+/* Whoever follows the log learns of every instance that moved, and of every one that moved back. */
+static void migrate__change_log__one_record_each(void **state)
+{
+    struct engine_driver *driver = *state;
+    kt_index from = last_index(driver) + 1;
+    uint64_t id = migrate(driver, "{" MAPPING "}");
+    char params[64];
+
+    tick_all(driver);
+    ask(driver, "machine.undo_migration", id);
+    tick_all(driver);
+    snprintf(params, sizeof(params), "{\"from_offset\":%" PRIu64 "}", from);
+    run_ok(driver, "machine.wal_read", params);
+    kt_buf_append_u8(&driver->reply.body, '\0');
+    assert_non_null(strstr((char *)driver->reply.body.data,
+                           "\"entry\":{\"ctx\":{\"owner\":\"ann\",\"n\":7,\"team\":\"first\"},\"from_state\":\"new\","
+                           "\"from_version\":1,\"instance_id\":\"a\",\"machine\":\"ticket\",\"timestamp\":1000000,"
+                           "\"to_state\":\"new\",\"type\":\"migrate_instance\",\"version\":2}"));
+    assert_non_null(strstr((char *)driver->reply.body.data,
+                           "\"entry\":{\"ctx\":{\"old\":[1,2]},\"from_state\":\"active\",\"from_version\":2,"
+                           "\"instance_id\":\"b\",\"machine\":\"ticket\",\"timestamp\":1000000,\"to_state\":\"open\","
+                           "\"type\":\"migrate_instance\",\"version\":1}"));
+}
+
 static void undo__untouched_ones__as_they_were(void **state)
 {
     struct engine_driver *driver = *state;
@@ -472,6 +496,7 @@ int main(void)
         TEST(migrate__moved__states_and_contexts),
         TEST(migrate__details__listed),
         TEST(migrate__offsets_and_timers__as_documented),
+        TEST(migrate__change_log__one_record_each),
         TEST(undo__untouched_ones__as_they_were),
         TEST(confirm__over__cannot_be_undone),
         TEST(moved__a_week_later__confirmed),

@@ -260,10 +260,16 @@ static enum kt_code put_new_version(struct machine *machine, struct kt_txn *txn,
                                     const struct machine_put_op *op, struct catalog_machine found,
                                     const struct definition *definition)
 {
+    struct kt_machine_change change = {
+        .kind = KT_MACHINE_CHANGE_PUT, .machine = op->machine, .version = op->version, .definition = op->definition};
     struct kt_buf *record = &machine->record;
-    uint8_t key[8];
-    enum kt_code code;
+    uint8_t key[8], change_key[KT_CHANGE_KEY_BYTES];
+    enum kt_code code = kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, change_key);
 
+    if (code == KT_OK)
+        code = kt_change_put(&machine->changes, txn, change_key, &machine->change);
+    if (code != KT_OK)
+        return code;
     kt_buf_clear(record);
     kt_write_varint(record, found.id);
     kt_write_varint(record, found.version_count + 1);

@@ -91,20 +91,39 @@ void event_take(const struct compiled *compiled, const struct definition_transit
     instance->last_offset = apply->index;
 }
 
-enum kt_code event_write_begin(struct machine *machine, const struct event_write *write)
+enum kt_code event_write_begin(struct machine *machine, struct kt_txn *txn, const struct kt_apply *apply,
+                               struct event_write *write)
 {
+    struct kt_machine_change change = {
+        .kind = KT_MACHINE_CHANGE_EVENT,
+        .instance_id = write->id,
+        .machine = write->before->machine,
+        .version = write->before->version,
+        .from_state = write->before->state,
+        .to_state = write->after->state,
+        .event = write->event,
+        .payload = write->payload,
+        .ctx = write->after->ctx,
+        .has_event_id = write->after->has_event_id,
+        .has_key = write->idempotency_key.len > 0,
+        .event_id = write->after->event_id,
+        .idempotency_key = write->idempotency_key,
+    };
+
     instance_encode(write->after, &write->key, write->id, &machine->record);
     /* The record has room for the largest context and all names. */
-    return kt_buf_code(&machine->record) == KT_OK ? KT_OK : KT_INTERNAL;
+    if (kt_buf_code(&machine->record) != KT_OK)
+        return KT_INTERNAL;
+    return kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, write->change_key);
 }
 
-enum kt_code event_write_end(struct machine *machine, struct kt_txn *txn, const struct kt_apply *apply,
-                             const struct event_write *write)
+enum kt_code event_write_end(struct machine *machine, struct kt_txn *txn, const struct event_write *write)
 {
     enum kt_code code =
         kt_txn_put(txn, machine->instances, kt_slice(write->key.bytes, write->key.len), kt_buf_slice(&machine->record));
 
-    (void)apply;
+    if (code == KT_OK)
+        code = kt_change_put(&machine->changes, txn, write->change_key, &machine->change);
     if (code == KT_OK && write->after->group != write->before->group)
         code = instance_move(machine, txn, write->before, write->after->group);
     if (code == KT_OK)
@@ -173,9 +192,9 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
     reply_event(reply, op, &before, &after);
     if (kt_buf_code(&reply->body) != KT_OK)
         return machine_buf_failed(&reply->body, reply);
-    code = event_write_begin(machine, &write);
+    code = event_write_begin(machine, txn, apply, &write);
     if (code == KT_OK)
-        code = event_write_end(machine, txn, apply, &write);
+        code = event_write_end(machine, txn, &write);
     if (code == KT_OK)
         code = idempotency_keep(machine, txn, apply, &once, &slot, reply);
     return code;

@@ -329,6 +329,14 @@ enum kt_code machine_create_apply(void *state, struct kt_txn *txn, const struct 
     const struct machine_create_op *op = body;
     struct machine *machine = state;
     struct idempotency_key once = {.operation = IDEMPOTENCY_CREATE, .key = op->idempotency_key};
+    struct kt_machine_change change = {.kind = KT_MACHINE_CHANGE_CREATE,
+                                       .instance_id = op->instance_id,
+                                       .machine = op->machine,
+                                       .version = op->version,
+                                       .ctx = op->initial_ctx,
+                                       .has_key = op->idempotency_key.len > 0,
+                                       .idempotency_key = op->idempotency_key};
+    uint8_t change_key[KT_CHANGE_KEY_BYTES];
     struct idempotency_slot slot;
     struct instance_key key;
     struct instance instance;
@@ -358,8 +366,14 @@ enum kt_code machine_create_apply(void *state, struct kt_txn *txn, const struct 
         return machine_buf_failed(&reply->body, reply);
     if (kt_buf_code(&machine->record) != KT_OK)
         return machine_buf_failed(&machine->record, reply);
+    change.to_state = instance.state;
+    code = kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, change_key);
+    if (code != KT_OK)
+        return code;
 
     code = kt_txn_put(txn, machine->instances, kt_slice(key.bytes, key.len), kt_buf_slice(&machine->record));
+    if (code == KT_OK)
+        code = kt_change_put(&machine->changes, txn, change_key, &machine->change);
     if (code == KT_OK)
         code = enter(machine, txn, &instance, op->instance_id);
     if (code == KT_OK)
@@ -391,6 +405,11 @@ enum kt_code machine_delete_apply(void *state, struct kt_txn *txn, const struct 
     struct machine *machine = state;
     struct idempotency_key once = {
         .operation = IDEMPOTENCY_DELETE, .instance = op->instance_id, .key = op->idempotency_key};
+    struct kt_machine_change change = {.kind = KT_MACHINE_CHANGE_DELETE,
+                                       .instance_id = op->instance_id,
+                                       .has_key = KT_GIVEN(op, KT_MACHINE_DELETE_IDEMPOTENCY_KEY),
+                                       .idempotency_key = op->idempotency_key};
+    uint8_t change_key[KT_CHANGE_KEY_BYTES];
     struct idempotency_slot slot;
     struct instance_key key;
     struct instance instance, before;
@@ -427,7 +446,14 @@ enum kt_code machine_delete_apply(void *state, struct kt_txn *txn, const struct 
         return machine_buf_failed(&machine->record, reply);
 
     if (first) {
+        change.machine = instance.machine;
+        change.version = instance.version;
+        code = kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, change_key);
+        if (code != KT_OK)
+            return code;
         code = kt_txn_put(txn, machine->instances, kt_slice(key.bytes, key.len), kt_buf_slice(&machine->record));
+        if (code == KT_OK)
+            code = kt_change_put(&machine->changes, txn, change_key, &machine->change);
         if (code == KT_OK)
             code = leave(machine, txn, &instance);
         if (code == KT_OK)

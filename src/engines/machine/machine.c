@@ -24,6 +24,7 @@ void machine_begin(struct machine *machine)
     kt_arena_release(&machine->arena);
     begin_buf(&machine->record, MACHINE_RECORD_BYTES_MAX);
     begin_buf(&machine->ctx, MACHINE_CTX_BYTES_MAX);
+    begin_buf(&machine->change, MACHINE_RECORD_BYTES_MAX);
 }
 
 enum kt_code machine_buf_failed(const struct kt_buf *buf, struct kt_reply *reply)
@@ -44,10 +45,8 @@ enum kt_code machine_query_end(enum kt_code code, struct kt_reply *reply)
     return kt_reply_fail(reply, code, "%s", kt_code_text(code));
 }
 
-static enum kt_code open_machine(struct kt_store *store, const struct kt_engine_options *options, void **state,
-                                 struct kt_error *error)
+kt_space *machine_space(struct machine *machine, size_t i, const char **name)
 {
-    struct machine *machine = kt_zalloc(sizeof(*machine));
     const struct {
         const char *name;
         kt_space *space;
@@ -69,13 +68,26 @@ static enum kt_code open_machine(struct kt_store *store, const struct kt_engine_
         {"machine.migration_left", &machine->migration_left},
     };
 
-    for (size_t i = 0; i < KT_COUNT(spaces); i++) {
-        enum kt_code code = kt_store_space(store, spaces[i].name, spaces[i].space, error);
+    _Static_assert(KT_COUNT(spaces) == MACHINE_SPACE_COUNT, "every keyspace is in the list");
+    *name = spaces[i].name;
+    return spaces[i].space;
+}
 
-        if (code != KT_OK) {
-            kt_free(machine);
-            return code;
-        }
+static enum kt_code open_machine(struct kt_store *store, const struct kt_engine_options *options, void **state,
+                                 struct kt_error *error)
+{
+    struct machine *machine = kt_zalloc(sizeof(*machine));
+    enum kt_code code = kt_changes_open(store, &machine->changes, error);
+
+    for (size_t i = 0; i < MACHINE_SPACE_COUNT && code == KT_OK; i++) {
+        const char *name;
+        kt_space *space = machine_space(machine, i, &name);
+
+        code = kt_store_space(store, name, space, error);
+    }
+    if (code != KT_OK) {
+        kt_free(machine);
+        return code;
     }
     machine->options = *options;
     atomic_init(&machine->tick_turn, 0);
@@ -83,6 +95,7 @@ static enum kt_code open_machine(struct kt_store *store, const struct kt_engine_
     kt_arena_init(&machine->arena);
     kt_buf_init(&machine->record, MACHINE_RECORD_BYTES_MAX);
     kt_buf_init(&machine->ctx, MACHINE_CTX_BYTES_MAX);
+    kt_buf_init(&machine->change, MACHINE_RECORD_BYTES_MAX);
     *state = machine;
     return KT_OK;
 }
@@ -95,6 +108,7 @@ static void close_machine(void *state)
     kt_arena_release(&machine->arena);
     kt_buf_release(&machine->record);
     kt_buf_release(&machine->ctx);
+    kt_buf_release(&machine->change);
     kt_free(machine);
 }
 
@@ -119,8 +133,8 @@ static enum kt_code tick_machine(void *state, struct kt_txn *txn, kt_time_ms now
                                  kt_time_ms *next_ms)
 {
     static enum kt_code (*const pieces[])(const struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms,
-                                          struct kt_buf *op,
-                                          kt_time_ms *next_ms) = {tick_forget, timers_tick, migrations_tick};
+                                          struct kt_buf *op, kt_time_ms *next_ms) = {
+        tick_forget, timers_tick, machine_trim_tick, migrations_tick};
     struct machine *machine = state;
     unsigned turn = atomic_load(&machine->tick_turn);
     enum kt_code code = KT_OK;

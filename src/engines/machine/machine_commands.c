@@ -104,7 +104,7 @@ static const struct kt_field explain_fields[] = {
 /* All rows of an operation's body are given. */
 #define ALL_GIVEN(kind) ((UINT64_C(1) << (kind).body.count) - 1)
 
-static enum kt_code encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply)
+enum kt_code machine_encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply)
 {
     kt_op_begin(op, kind->code);
     kt_struct_encode(&kind->body, body, op);
@@ -135,7 +135,7 @@ static enum kt_code prepare_put(const struct kt_call *call, const void *paramete
     definition_print(&definition, &normal_form);
     body.definition = kt_buf_slice(&normal_form);
     if (kt_buf_code(&normal_form) == KT_OK)
-        code = encode(&machine_op_put, &body, op, reply);
+        code = machine_encode(&machine_op_put, &body, op, reply);
     else if (kt_buf_code(&normal_form) == KT_TOO_LARGE)
         code = kt_reply_fail(reply, KT_BAD_REQUEST, "invalid machine definition: more than %u bytes in its normal form",
                              MACHINE_DEFINITION_BYTES_MAX);
@@ -168,21 +168,21 @@ static enum kt_code prepare_create(const struct kt_call *call, const void *param
     }
     if (!KT_GIVEN(params, KT_MACHINE_CREATE_INITIAL_CTX))
         body.initial_ctx = kt_slice_text("{}");
-    return encode(&machine_op_create, &body, op, reply);
+    return machine_encode(&machine_op_create, &body, op, reply);
 }
 
 static enum kt_code prepare_delete(const struct kt_call *call, const void *params, struct kt_buf *op,
                                    struct kt_reply *reply)
 {
     (void)call;
-    return encode(&machine_op_delete, params, op, reply);
+    return machine_encode(&machine_op_delete, params, op, reply);
 }
 
 static enum kt_code prepare_event(const struct kt_call *call, const void *params, struct kt_buf *op,
                                   struct kt_reply *reply)
 {
     (void)call;
-    return encode(&machine_op_event, params, op, reply);
+    return machine_encode(&machine_op_event, params, op, reply);
 }
 
 static const enum kt_code put_errors[] = {KT_BAD_REQUEST, KT_MACHINE_EXISTS, KT_MACHINE_LIMIT, KT_OK};
@@ -326,4 +326,10 @@ const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT] = {
     &machine_confirm_command,
     &machine_migration_command,
     &machine_migrations_command,
+    &machine_command_wal_read,
+    &machine_command_snapshot,
+    &machine_command_compact,
+    &machine_command_flush,
+    &machine_command_watch_instance,
+    &machine_command_watch_all,
 };

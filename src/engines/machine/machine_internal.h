@@ -30,6 +30,7 @@
 
 #include "base/list.h"
 #include "base/map.h"
+#include "engines/machine/change.h"
 #include "engines/machine/definition.h"
 #include "engines/machine/machine.h"
 #include "engines/machine/machine_limits.h"
@@ -76,6 +77,7 @@ struct machine {
     kt_space names, definitions, groups, states, counts;
     kt_space instances, created, by_machine, by_group;
     kt_space replies, reply_keys;
+    struct kt_changes changes;
     kt_space timers;
     kt_space migrations, migration_kept, migration_left;
     /* ---- applier's thread ---- */
@@ -83,6 +85,7 @@ struct machine {
     struct kt_arena arena; /* of the operation being applied */
     struct kt_buf record;  /* the value about to be written */
     struct kt_buf ctx;     /* a merged context */
+    struct kt_buf change;  /* the record for the change log */
     /* ---- any thread ---- */
     atomic_uint tick_turn; /* which piece of background work is asked first */
 };
@@ -115,6 +118,25 @@ struct machine_forget_op {
     uint64_t max;
 };
 
+struct machine_trim_op {
+    uint64_t given;
+    uint64_t before; /* what the change log keeps begins at this index */
+    uint64_t max;    /* records removed at most */
+};
+
+struct machine_compact_op {
+    uint64_t given;
+    uint64_t keep_ms; /* changes that are younger stay */
+};
+
+struct machine_flush_op {
+    uint64_t given;
+};
+
+/* The engine's keyspaces but for the change log, which outlives FLUSH_ALL: opened and cleared by this one list. */
+#define MACHINE_SPACE_COUNT 15
+kt_space *machine_space(struct machine *machine, size_t i, const char **name);
+
 struct machine_batch_op {
     uint64_t given;
     bool atomic;
@@ -145,17 +167,20 @@ struct machine_migration_end_op {
     bool undo; /* else it is confirmed */
 };
 
-#define MACHINE_COMMAND_COUNT 15
-#define MACHINE_OP_COUNT      10
+#define MACHINE_COMMAND_COUNT 21
+#define MACHINE_OP_COUNT      13
 extern const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT];
+/* log_commands.c */
+extern const struct kt_command machine_command_wal_read, machine_command_snapshot, machine_command_compact,
+    machine_command_flush, machine_command_watch_instance, machine_command_watch_all;
 extern const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT];
 /* Those of migration_commands.c. */
 extern const struct kt_command machine_migrate_command, machine_undo_command, machine_confirm_command,
     machine_migration_command, machine_migrations_command;
 /* The bodies' descriptions, for prepare. */
 extern const struct kt_op_kind machine_op_put, machine_op_create, machine_op_delete, machine_op_event,
-    machine_op_forget, machine_op_batch, machine_op_fire, machine_op_migrate, machine_op_migration_step,
-    machine_op_migration_end;
+    machine_op_forget, machine_op_trim, machine_op_compact, machine_op_flush, machine_op_batch, machine_op_fire,
+    machine_op_migrate, machine_op_migration_step, machine_op_migration_end;
 
 /* The applies (engine.h). */
 enum kt_code machine_put_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
@@ -171,6 +196,13 @@ enum kt_code machine_forget_apply(void *state, struct kt_txn *txn, const struct 
 
 enum kt_code machine_batch_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                  struct kt_reply *reply);
+enum kt_code machine_trim_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                struct kt_reply *reply);
+enum kt_code machine_compact_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                   struct kt_reply *reply);
+enum kt_code machine_flush_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                 struct kt_reply *reply);
+
 enum kt_code machine_fire_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                 struct kt_reply *reply);
 enum kt_code machine_migrate_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
@@ -179,6 +211,12 @@ enum kt_code machine_migration_step_apply(void *state, struct kt_txn *txn, const
                                           const void *body, struct kt_reply *reply);
 enum kt_code machine_migration_end_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply,
                                          const void *body, struct kt_reply *reply);
+
+/* Appends an operation; what does not fit becomes the reply. */
+enum kt_code machine_encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply);
+/* The change log's share of the background work: appends a machine.trim if there is something to cut off or remove. */
+enum kt_code machine_trim_tick(const struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op,
+                               kt_time_ms *next_ms);
 
 /* The prepares and queries that have a file of their own. */
 enum kt_code machine_batch_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
@@ -197,6 +235,11 @@ enum kt_code machine_get_query(const struct kt_call *call, const void *params, s
 enum kt_code machine_list_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instances_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+
+enum kt_code machine_wal_read_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_snapshot_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_watch_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_watch_all_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 
 /* Empties what one operation used; called at the start of each apply. Large buffers are given back. */
 void machine_begin(struct machine *machine);

@@ -74,6 +74,25 @@
 #define MACHINE_FORGET_INLINE 2u
 /* Keys sharing one 128-bit hash: one in practice, a few if somebody looks for collisions. */
 #define MACHINE_REPLY_BUCKET_MAX 16u
+/* Changes that one machine.trim removes: a few milliseconds of the applier's time. */
+#define MACHINE_TRIM_MAX 4096u
+/*
+ * What COMPACT keeps of the change log, with and without force: subscribers that are not behind have seen older
+ * changes, and one that moves to another node still finds where it was.
+ */
+#define MACHINE_COMPACT_KEEP_MS       60000u
+#define MACHINE_COMPACT_FORCE_KEEP_MS 2000u
+/* COMPACT counts in pieces of this size, since existing clients think of files. */
+#define MACHINE_COMPACT_SEGMENT_BYTES (64ull << 20)
+
+/* The result of WAL_READ: a message of 16 MiB less its envelope. */
+#define MACHINE_WAL_PAGE_BYTES_MAX ((16u << 20) - (64u << 10))
+/* By which a record's text can be larger than the record: its names with every byte escaped. */
+#define MACHINE_WAL_RECORD_EXTRA (64u << 10)
+/* Names in one list of a watch's filter, and what they may hold together: each is compared with every event. */
+#define MACHINE_FILTER_NAMES_MAX 1000u
+#define MACHINE_FILTER_BYTES_MAX (64u << 10)
+
 /* Long instance ids sharing one 128-bit hash: the probe is one byte. */
 #define MACHINE_PROBES_MAX 256u
 

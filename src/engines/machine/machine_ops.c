@@ -62,6 +62,17 @@ static const struct kt_field forget_rows[] = {
     {"max", KT_FIELD_U64, MEMBER(machine_forget_op, max), KT_FIELD_REQUIRED, 0, "Kept answers removed at most."},
 };
 
+static const struct kt_field trim_rows[] = {
+    {"before", KT_FIELD_U64, MEMBER(machine_trim_op, before), KT_FIELD_REQUIRED, 0,
+     "What the change log keeps begins at this index."},
+    {"max", KT_FIELD_U64, MEMBER(machine_trim_op, max), KT_FIELD_REQUIRED, 0, "Changes removed at most."},
+};
+
+static const struct kt_field compact_rows[] = {
+    {"keep_ms", KT_FIELD_U64, MEMBER(machine_compact_op, keep_ms), KT_FIELD_REQUIRED, 0,
+     "Changes that are younger stay."},
+};
+
 static const struct kt_field batch_rows[] = {
     {"atomic", KT_FIELD_BOOL, MEMBER(machine_batch_op, atomic), KT_FIELD_REQUIRED, 0, "All or nothing."},
     {"items", KT_FIELD_BYTES, MEMBER(machine_batch_op, items), KT_FIELD_REQUIRED, 0, "The operations."},
@@ -125,6 +136,27 @@ const struct kt_op_kind machine_op_forget = {
     .apply = machine_forget_apply,
 };
 
+const struct kt_op_kind machine_op_trim = {
+    .code = MACHINE_OP_TRIM,
+    .name = "machine.trim",
+    .body = KT_STRUCT(struct machine_trim_op, trim_rows),
+    .apply = machine_trim_apply,
+};
+
+const struct kt_op_kind machine_op_compact = {
+    .code = MACHINE_OP_COMPACT,
+    .name = "machine.compact",
+    .body = KT_STRUCT(struct machine_compact_op, compact_rows),
+    .apply = machine_compact_apply,
+};
+
+const struct kt_op_kind machine_op_flush = {
+    .code = MACHINE_OP_FLUSH,
+    .name = "machine.flush",
+    .body = {.size = sizeof(struct machine_flush_op)},
+    .apply = machine_flush_apply,
+};
+
 const struct kt_op_kind machine_op_batch = {
     .code = MACHINE_OP_BATCH,
     .name = "machine.batch",
@@ -161,6 +193,7 @@ const struct kt_op_kind machine_op_migration_end = {
 };
 
 const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT] = {
-    &machine_op_put,   &machine_op_create, &machine_op_delete,  &machine_op_event,          &machine_op_forget,
-    &machine_op_batch, &machine_op_fire,   &machine_op_migrate, &machine_op_migration_step, &machine_op_migration_end,
+    &machine_op_put,     &machine_op_create,         &machine_op_delete,        &machine_op_event,   &machine_op_forget,
+    &machine_op_batch,   &machine_op_fire,           &machine_op_trim,          &machine_op_compact, &machine_op_flush,
+    &machine_op_migrate, &machine_op_migration_step, &machine_op_migration_end,
 };

@@ -1,5 +1,6 @@
 /* One step of a migration: a bounded number of instances is moved, moved back, or forgotten. */
 #include "engines/machine/catalog.h"
+#include "engines/machine/change.h"
 #include "engines/machine/migration.h"
 #include "engines/machine/timer.h"
 #include "wire/reader.h"
@@ -58,14 +59,35 @@ static enum kt_code leave(struct stepping *stepping, uint8_t kind, const uint8_t
                       kt_buf_slice(record));
 }
 
-/* Writes an instance in its new version, already encoded in machine->record. */
+/* Writes an instance in its other version, with what follows from it. */
 static enum kt_code write_instance(struct stepping *stepping, const struct instance_key *key, struct kt_slice id,
                                    const struct instance *before, const struct instance *after)
 {
+    struct kt_machine_change change = {
+        .kind = KT_MACHINE_CHANGE_MIGRATE,
+        .instance_id = id,
+        .machine = after->machine,
+        .version = after->version,
+        .from_version = before->version,
+        .from_state = before->state,
+        .to_state = after->state,
+        .ctx = after->ctx,
+    };
     struct machine *machine = stepping->machine;
-    enum kt_code code =
-        kt_txn_put(stepping->txn, machine->instances, kt_slice(key->bytes, key->len), kt_buf_slice(&machine->record));
+    uint8_t change_key[KT_CHANGE_KEY_BYTES];
+    enum kt_code code;
 
+    kt_buf_clear(&machine->record);
+    instance_encode(after, key, id, &machine->record);
+    if (kt_buf_code(&machine->record) != KT_OK)
+        return KT_INTERNAL;
+    code = kt_machine_change_write(&machine->changes, stepping->txn, stepping->apply, &change, &machine->change,
+                                   change_key);
+    if (code == KT_OK)
+        code = kt_txn_put(stepping->txn, machine->instances, kt_slice(key->bytes, key->len),
+                          kt_buf_slice(&machine->record));
+    if (code == KT_OK)
+        code = kt_change_put(&machine->changes, stepping->txn, change_key, &machine->change);
     if (code == KT_OK && after->group != before->group)
         code = instance_move(machine, stepping->txn, before, after->group);
     if (code == KT_OK)
@@ -109,9 +131,7 @@ static enum kt_code move(struct stepping *stepping, struct migration_plan *plan,
     kt_write_string(&stepping->kept, id);
     kt_write_varint(&stepping->kept, stepping->apply->index);
     instance_encode(before, key, id, &stepping->kept);
-    kt_buf_clear(&machine->record);
-    instance_encode(&after, key, id, &machine->record);
-    if (kt_buf_code(&stepping->kept) != KT_OK || kt_buf_code(&machine->record) != KT_OK)
+    if (kt_buf_code(&stepping->kept) != KT_OK)
         return KT_INTERNAL;
 
     code = write_instance(stepping, key, id, before, &after);
@@ -208,10 +228,6 @@ static enum kt_code restore(struct stepping *stepping, const struct kept *kept, 
         return KT_CORRUPT;
     after.last_offset = stepping->apply->index;
     timers_set(from, &after, after.updated_ms, stepping->apply->time_ms);
-    kt_buf_clear(&machine->record);
-    instance_encode(&after, key, kept->id, &machine->record);
-    if (kt_buf_code(&machine->record) != KT_OK)
-        return KT_INTERNAL;
     stepping->migration->restored++;
     return write_instance(stepping, key, kept->id, now, &after);
 }

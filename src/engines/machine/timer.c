@@ -203,10 +203,10 @@ static enum kt_code fire(struct firing *firing, const uint8_t row[TIMER_KEY_BYTE
     write.payload = kt_slice("", 0);
     timers_set(compiled, &after, firing->apply->time_ms, firing->apply->time_ms);
     kt_buf_clear(&machine->record);
-    if ((code = event_write_begin(machine, &write)) != KT_OK)
+    if ((code = event_write_begin(machine, firing->txn, firing->apply, &write)) != KT_OK)
         return code;
     firing->fired++;
-    return event_write_end(machine, firing->txn, firing->apply, &write);
+    return event_write_end(machine, firing->txn, &write);
 }
 
 enum kt_code machine_fire_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,

@@ -21,6 +21,7 @@ struct rcp_session {
     bool lines;                         /* negotiated: what is not the answer to a message comes as lines */
     size_t scanned;                     /* rcp_split's */
     uint64_t trace_prefix, trace_count; /* of generated trace ids */
+    struct rcp_watches watches;
 };
 
 /* What the answer to a command needs; in the request's arena. */
@@ -44,6 +45,21 @@ static void session_open(struct kt_conn *conn, const void *settings)
     (void)settings;
     session->principal = kt_auth_required(auth) ? NULL : kt_auth_local(auth);
     session->level = KT_LINEARIZABLE;
+    rcp_watches_init(&session->watches, conn);
+}
+
+static void session_close(struct kt_conn *conn)
+{
+    struct rcp_session *session = kt_conn_state(conn);
+
+    rcp_watches_close(&session->watches);
+}
+
+static void session_room(struct kt_conn *conn)
+{
+    struct rcp_session *session = kt_conn_state(conn);
+
+    rcp_watches_room(&session->watches);
 }
 
 static struct rcp_meta meta_now(struct kt_dispatch *dispatch, kt_index wal_offset)
@@ -229,6 +245,7 @@ static void hello(struct incoming *in)
     /* Frames wherever they are offered: clients that offer both expect them (rstmdb.md 1.6, C31). */
     modes = param(in, "wire_modes");
     in->session->lines = texts_have(modes, "jsonl") && !texts_have(modes, "binary_json");
+    in->session->watches.lines = in->session->lines;
     in->session->level = level;
     in->session->greeted = true;
     hello_result(in);
@@ -290,10 +307,27 @@ static void auth(struct incoming *in)
 
 /* Commands. */
 
+/* A watch's answer gets the id of what it begins; NULL for any other answer. */
+static struct subscription *begin_subscription(struct kt_request *request)
+{
+    struct pending *pending = request->data;
+    struct kt_conn *conn = kt_answer_conn(pending->answer);
+    struct rcp_session *session;
+
+    if (!request->command->watches || !conn)
+        return NULL;
+    session = kt_conn_state(conn);
+    if (request->reply.code == KT_OK)
+        return rcp_watches_answer(&session->watches, &request->reply.body);
+    rcp_watches_fail(&session->watches);
+    return NULL;
+}
+
 static void command_done(struct kt_request *request)
 {
     struct pending *pending = request->data;
     struct kt_buf *out = kt_answer_buf(pending->answer);
+    struct subscription *subscription = begin_subscription(request);
 
     /* A client that is gone is not written to; its answer still has to come back to the gateway. */
     if (kt_answer_conn(pending->answer)) {
@@ -309,6 +343,8 @@ static void command_done(struct kt_request *request)
         }
     }
     kt_answer_ready(pending->answer);
+    if (subscription)
+        rcp_watches_open(subscription, request);
     kt_request_free(request);
 }
 
@@ -349,6 +385,40 @@ static void info(struct incoming *in)
     submit(in, request);
 }
 
+static void wal_stats(struct incoming *in)
+{
+    struct kt_request *request = request_create(in, &rcp_wal_stats, 0);
+
+    if (!read_level(in, &request->level)) {
+        kt_request_free(request);
+        return;
+    }
+    request->params = rcp_wal_stats_params(in->conn, &request->arena);
+    submit(in, request);
+}
+
+static void unwatch(struct incoming *in)
+{
+    const struct kt_json *id = param(in, "subscription_id");
+    struct kt_json_writer writer;
+    struct kt_buf result;
+
+    if (!id) {
+        answer_bad_field(in, "subscription_id", NULL);
+        return;
+    }
+    if (!param_is(in, "subscription_id", KT_JSON_STRING, "must be a string"))
+        return;
+    kt_buf_init(&result, RCP_PAYLOAD_MAX);
+    kt_json_writer_init(&writer, &result);
+    kt_json_begin_object(&writer);
+    kt_json_put_bool_member(&writer, "removed", rcp_watches_remove(&in->session->watches, kt_json_string(id)));
+    kt_json_put_string_member(&writer, "subscription_id", kt_json_string(id));
+    kt_json_end_object(&writer);
+    answer_result(in, kt_buf_slice(&result));
+    kt_buf_release(&result);
+}
+
 static void command(struct incoming *in, const struct kt_command *declared, size_t engine)
 {
     struct kt_request *request = request_create(in, declared, engine);
@@ -365,22 +435,13 @@ static void command(struct incoming *in, const struct kt_command *declared, size
         answer_error(in, &error);
         return;
     }
-    submit(in, request);
-}
-
-/* Of the 22 operations those that no engine declares are known and refused by name. */
-static bool not_available(struct kt_slice op)
-{
-    static const char *const names[] = {
-        "WATCH_INSTANCE", "WATCH_ALL", "UNWATCH",   "WAL_READ",
-        "WAL_STATS",      "COMPACT",   "FLUSH_ALL", "SNAPSHOT_INSTANCE",
-    };
-
-    for (size_t i = 0; i < KT_COUNT(names); i++) {
-        if (kt_slice_is(op, names[i]))
-            return true;
+    if (declared->watches && !rcp_watches_begin(&in->session->watches)) {
+        kt_request_free(request);
+        answer_failure(in, KT_BAD_REQUEST, "this session has too many subscriptions",
+                       kt_slice_text("{\"max_subscriptions\":100}"));
+        return;
     }
-    return false;
+    submit(in, request);
 }
 
 /* Operations of the session itself, and what must have happened before each. */
@@ -393,6 +454,7 @@ static void ping(struct incoming *in)
 
 static void bye(struct incoming *in)
 {
+    rcp_watches_close(&in->session->watches);
     answer_result(in, kt_slice_text("{\"goodbye\":true}"));
     kt_conn_finish(in->conn);
 }
@@ -402,8 +464,9 @@ static const struct {
     enum needs needs;
     void (*run)(struct incoming *in);
 } session_ops[] = {
-    {"PING", NEEDS_NOTHING, ping}, {"HELLO", NEEDS_NOTHING, hello}, {"BYE", NEEDS_NOTHING, bye},
-    {"AUTH", NEEDS_HELLO, auth},   {"INFO", NEEDS_AUTH, info},
+    {"PING", NEEDS_NOTHING, ping},        {"HELLO", NEEDS_NOTHING, hello}, {"BYE", NEEDS_NOTHING, bye},
+    {"AUTH", NEEDS_HELLO, auth},          {"INFO", NEEDS_AUTH, info},      {"UNWATCH", NEEDS_AUTH, unwatch},
+    {"WAL_STATS", NEEDS_AUTH, wal_stats},
 };
 
 /* false: it is answered already. */
@@ -435,21 +498,14 @@ static void run(struct incoming *in)
         }
     }
     declared = kt_command_by_rcp(op, &engine);
-    if (!declared && !not_available(op)) {
+    if (!declared) {
         kt_error_set(&error, KT_UNKNOWN_COMMAND, "unknown operation '%.*s'", (int)KT_MIN(op.len, (size_t)64),
                      (const char *)op.data);
         answer_error(in, &error);
         return;
     }
-    if (!may_run(in, NEEDS_AUTH))
-        return;
-    if (declared) {
+    if (may_run(in, NEEDS_AUTH))
         command(in, declared, engine);
-        return;
-    }
-    kt_error_set(&error, KT_NOT_AVAILABLE, "operation %.*s is not available in this version", (int)op.len,
-                 (const char *)op.data);
-    answer_error(in, &error);
 }
 
 /* Generated ids: a random number per session and a counter are unique enough to find a request by, and cost nothing. */
@@ -523,5 +579,7 @@ const struct kt_protocol kt_proto_rcp = {
     .conn_size = sizeof(struct rcp_session),
     .frame_bytes_max = RCP_HEADER_BYTES + RCP_EXTENSION_MAX + RCP_PAYLOAD_MAX,
     .open = session_open,
+    .close = session_close,
     .take = session_take,
+    .room = session_room,
 };
