@@ -25,8 +25,8 @@ DASHBOARD = {
     "process_open_fds": set(), "process_max_fds": set(), "process_start_time_seconds": set(), "process_threads": set(),
 }
 OPERATIONS = {"HELLO", "AUTH", "PING", "BYE", "INFO", "PUT_MACHINE", "GET_MACHINE", "LIST_MACHINES", "CREATE_INSTANCE",
-              "GET_INSTANCE", "LIST_INSTANCES", "DELETE_INSTANCE", "APPLY_EVENT", "BATCH", "WATCH_INSTANCE", "WATCH_ALL",
-              "UNWATCH", "SNAPSHOT_INSTANCE", "WAL_READ", "WAL_STATS", "COMPACT", "FLUSH_ALL"}
+              "GET_INSTANCE", "LIST_INSTANCES", "DELETE_INSTANCE", "APPLY_EVENT", "BATCH", "WATCH_INSTANCE",
+              "WATCH_ALL", "UNWATCH", "SNAPSHOT_INSTANCE", "WAL_READ", "WAL_STATS", "COMPACT", "FLUSH_ALL"}
 
 
 def parse(text):
