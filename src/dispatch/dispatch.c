@@ -117,7 +117,12 @@ static enum kt_code admit(struct kt_dispatch *dispatch, struct kt_request *reque
 
 void kt_dispatch_submit(struct kt_dispatch *dispatch, struct kt_request *request)
 {
+    const struct kt_command *instead;
+
     KT_CHECK(request->command && request->lane && request->done);
+    instead = request->command->instead ? request->command->instead(request->params) : NULL;
+    if (instead)
+        request->command = instead;
     request->bytes = sizeof(*request) + request->arena.used_bytes;
     if (admit(dispatch, request) != KT_OK) {
         request->done(request);

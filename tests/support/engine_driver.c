@@ -138,6 +138,10 @@ static const struct kt_command *begin(struct engine_driver *driver, const char *
 static const struct kt_reply *run(struct engine_driver *driver, const struct kt_command *command, struct kt_call *call,
                                   const void *params)
 {
+    const struct kt_command *instead = command->instead ? command->instead(params) : NULL;
+
+    if (instead)
+        command = instead;
     if (command->kind == KT_WRITE)
         write_command(driver, command, call, params);
     else

@@ -195,6 +195,20 @@ enum kt_code catalog_compiled(struct machine *machine, struct kt_txn *txn, uint3
     return KT_OK;
 }
 
+enum kt_code catalog_definition(const struct machine *machine, struct kt_txn *txn, uint32_t machine_id,
+                                uint32_t version, struct kt_arena *arena, struct definition *definition)
+{
+    struct stored_definition stored;
+    enum kt_code code = find_definition(machine, txn, machine_id, version, &stored);
+
+    if (code != KT_OK)
+        return code;
+    if (definition_read(kt_arena_dup(arena, stored.text), arena, definition, NULL) != KT_OK)
+        return KT_CORRUPT;
+    definition_index(definition, arena);
+    return KT_OK;
+}
+
 /* Putting. */
 
 static void reply_put(struct kt_reply *reply, const struct machine_put_op *op, bool created)

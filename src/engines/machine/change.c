@@ -44,6 +44,13 @@ static void write_body(const struct kt_machine_change *change, struct kt_buf *ou
         kt_write_varint(out, change->instances_removed);
         kt_write_varint(out, change->machines_removed);
         break;
+    case KT_MACHINE_CHANGE_MIGRATE:
+        write_names(change, out);
+        kt_write_varint(out, change->from_version);
+        kt_write_string(out, change->from_state);
+        kt_write_string(out, change->to_state);
+        kt_write_string(out, change->ctx);
+        break;
     }
     if (change->has_event_id)
         kt_write_string(out, change->event_id);
@@ -76,7 +83,7 @@ enum kt_code kt_machine_change_read(const struct kt_change *change, struct kt_ma
     unsigned flags;
 
     if (change->engine != KT_ENGINE_MACHINE || change->kind < KT_MACHINE_CHANGE_PUT ||
-        change->kind > KT_MACHINE_CHANGE_FLUSH)
+        change->kind > KT_MACHINE_CHANGE_MIGRATE)
         return KT_NOT_FOUND;
     *out = (struct kt_machine_change){.kind = (enum kt_machine_change_kind)change->kind, .instance_id = change->topic};
     kt_reader_init(&reader, change->body);
@@ -106,6 +113,13 @@ enum kt_code kt_machine_change_read(const struct kt_change *change, struct kt_ma
         out->instances_removed = kt_read_varint(&reader);
         out->machines_removed = kt_read_varint(&reader);
         break;
+    case KT_MACHINE_CHANGE_MIGRATE:
+        read_names(&reader, out);
+        out->from_version = kt_read_varint(&reader);
+        out->from_state = kt_read_string(&reader);
+        out->to_state = kt_read_string(&reader);
+        out->ctx = kt_read_string(&reader);
+        break;
     }
     out->has_event_id = flags & FLAG_EVENT_ID;
     out->has_key = flags & FLAG_KEY;
@@ -129,6 +143,8 @@ static const char *type_name(enum kt_machine_change_kind kind)
         return "apply_event";
     case KT_MACHINE_CHANGE_DELETE:
         return "delete_instance";
+    case KT_MACHINE_CHANGE_MIGRATE:
+        return "migrate_instance";
     case KT_MACHINE_CHANGE_FLUSH:
         break;
     }
@@ -151,10 +167,11 @@ void kt_machine_change_print(const struct kt_change *record, const struct kt_mac
     enum kt_machine_change_kind kind = change->kind;
     bool create = kind == KT_MACHINE_CHANGE_CREATE, event = kind == KT_MACHINE_CHANGE_EVENT;
     bool flush = kind == KT_MACHINE_CHANGE_FLUSH, put = kind == KT_MACHINE_CHANGE_PUT;
+    bool migrate = kind == KT_MACHINE_CHANGE_MIGRATE;
     struct kt_slice ctx = brief ? kt_slice_text("{}") : change->ctx;
 
     kt_json_begin_object(writer);
-    if (event)
+    if (event || migrate)
         kt_json_put_raw_member(writer, "ctx", ctx);
     if (put)
         put_definition(writer, change->definition, brief);
@@ -162,8 +179,10 @@ void kt_machine_change_print(const struct kt_change *record, const struct kt_mac
         kt_json_put_string_member(writer, "event", change->event);
     if (change->has_event_id)
         kt_json_put_string_member(writer, "event_id", change->event_id);
-    if (event)
+    if (event || migrate)
         kt_json_put_string_member(writer, "from_state", change->from_state);
+    if (migrate)
+        kt_json_put_u64_member(writer, "from_version", change->from_version);
     if (change->has_key)
         kt_json_put_string_member(writer, "idempotency_key", change->idempotency_key);
     if (create) {
@@ -184,7 +203,7 @@ void kt_machine_change_print(const struct kt_change *record, const struct kt_mac
         kt_json_put_raw_member(writer, "payload",
                                brief || change->payload.len == 0 ? kt_slice_text("null") : change->payload);
     kt_json_put_u64_member(writer, "timestamp", record->time_ms);
-    if (event)
+    if (event || migrate)
         kt_json_put_string_member(writer, "to_state", change->to_state);
     kt_json_put_text_member(writer, "type", type_name(kind));
     if (!flush)

@@ -17,21 +17,23 @@ enum kt_machine_change_kind {
     KT_MACHINE_CHANGE_EVENT = 3,
     KT_MACHINE_CHANGE_DELETE = 4,
     KT_MACHINE_CHANGE_FLUSH = 5,
+    KT_MACHINE_CHANGE_MIGRATE = 6, /* one instance, to another version or back */
 };
 
 /* Slices are borrowed; what a kind does not have is empty. Contexts, payloads and definitions are canonical JSON text.
  */
 struct kt_machine_change {
     enum kt_machine_change_kind kind;
-    struct kt_slice instance_id;                  /* the topic */
-    struct kt_slice machine;                      /* put, create, event, delete */
-    uint64_t version;                             /* the same */
-    struct kt_slice from_state;                   /* event */
-    struct kt_slice to_state;                     /* event; create: the initial state */
-    struct kt_slice event;                        /* event */
-    struct kt_slice payload;                      /* event; empty if there was none */
-    struct kt_slice ctx;                          /* event: after the merge; create: the initial one */
-    struct kt_slice definition;                   /* put */
+    struct kt_slice instance_id; /* the topic */
+    struct kt_slice machine;     /* put, create, event, delete, migrate */
+    uint64_t version;            /* the same; migrate: the new one */
+    uint64_t from_version;       /* migrate */
+    struct kt_slice from_state;  /* event, migrate */
+    struct kt_slice to_state;    /* event, migrate; create: the initial state */
+    struct kt_slice event;       /* event */
+    struct kt_slice payload;     /* event; empty if there was none */
+    struct kt_slice ctx;         /* event: after the merge; create: the initial one; migrate: the new one */
+    struct kt_slice definition;  /* put */
     uint64_t instances_removed, machines_removed; /* flush */
     bool has_event_id, has_key;
     struct kt_slice event_id;

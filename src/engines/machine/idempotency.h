@@ -17,6 +17,7 @@ enum idempotency_operation {
     IDEMPOTENCY_DELETE = 2,
     IDEMPOTENCY_EVENT = 3,
     IDEMPOTENCY_BATCH = 4,
+    IDEMPOTENCY_MIGRATE = 5,
 };
 
 struct idempotency_key {

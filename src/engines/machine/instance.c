@@ -97,6 +97,13 @@ static enum kt_code decode_instance(struct kt_slice record, struct instance *ins
     return kt_reader_done(&reader) ? KT_OK : KT_CORRUPT;
 }
 
+enum kt_code instance_decode(struct kt_slice record, struct instance *instance)
+{
+    struct kt_slice id;
+
+    return decode_instance(record, instance, &id);
+}
+
 /*
  * An id that does not fit a key is stored under its hash. Ids may share one, by intent: each then has another probe,
  * and the record tells which id it is of. Records stay for ever, so a chain of probes has no holes.

@@ -56,6 +56,8 @@ void instance_order(uint8_t out[INSTANCE_ORDER_BYTES], kt_index index, uint32_t 
 /* KT_OK (also a deleted one), KT_NOT_FOUND with the key set, KT_CORRUPT, or the store's failure. Any thread. */
 KT_MUST_USE enum kt_code instance_find(const struct machine *machine, struct kt_txn *txn, struct kt_slice id,
                                        struct instance_key *key, struct instance *instance);
+/* The other way, of a record that was kept elsewhere. KT_OK or KT_CORRUPT. */
+KT_MUST_USE enum kt_code instance_decode(struct kt_slice record, struct instance *instance);
 /* Appends the record. id is that of the key. */
 void instance_encode(const struct instance *instance, const struct instance_key *key, struct kt_slice id,
                      struct kt_buf *out);

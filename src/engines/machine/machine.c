@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "engines/machine/catalog.h"
 #include "engines/machine/idempotency.h"
+#include "engines/machine/migration.h"
 #include "engines/machine/timer.h"
 
 /* Memory that a large operation took is given back at the next one. */
@@ -50,12 +51,21 @@ kt_space *machine_space(struct machine *machine, size_t i, const char **name)
         const char *name;
         kt_space *space;
     } spaces[] = {
-        {"machine.name", &machine->names},           {"machine.definition", &machine->definitions},
-        {"machine.group", &machine->groups},         {"machine.state", &machine->states},
-        {"machine.count", &machine->counts},         {"machine.instance", &machine->instances},
-        {"machine.created", &machine->created},      {"machine.by_machine", &machine->by_machine},
-        {"machine.by_group", &machine->by_group},    {"machine.reply", &machine->replies},
-        {"machine.reply_key", &machine->reply_keys}, {"machine.timer", &machine->timers},
+        {"machine.name", &machine->names},
+        {"machine.definition", &machine->definitions},
+        {"machine.group", &machine->groups},
+        {"machine.state", &machine->states},
+        {"machine.count", &machine->counts},
+        {"machine.instance", &machine->instances},
+        {"machine.created", &machine->created},
+        {"machine.by_machine", &machine->by_machine},
+        {"machine.by_group", &machine->by_group},
+        {"machine.reply", &machine->replies},
+        {"machine.reply_key", &machine->reply_keys},
+        {"machine.timer", &machine->timers},
+        {"machine.migration", &machine->migrations},
+        {"machine.migration_kept", &machine->migration_kept},
+        {"machine.migration_left", &machine->migration_left},
     };
 
     _Static_assert(KT_COUNT(spaces) == MACHINE_SPACE_COUNT, "every keyspace is in the list");
@@ -123,8 +133,8 @@ static enum kt_code tick_machine(void *state, struct kt_txn *txn, kt_time_ms now
                                  kt_time_ms *next_ms)
 {
     static enum kt_code (*const pieces[])(const struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms,
-                                          struct kt_buf *op,
-                                          kt_time_ms *next_ms) = {tick_forget, timers_tick, machine_trim_tick};
+                                          struct kt_buf *op, kt_time_ms *next_ms) = {
+        tick_forget, timers_tick, machine_trim_tick, migrations_tick};
     struct machine *machine = state;
     unsigned turn = atomic_load(&machine->tick_turn);
     enum kt_code code = KT_OK;

@@ -136,6 +136,41 @@ struct kt_machine_batch_params {
     struct kt_slice idempotency_key;
 };
 
+/* machine.explain_event; RCP EXPLAIN_EVENT, an extension. */
+struct kt_machine_explain_params {
+    uint64_t given;
+    struct kt_slice instance_id;
+    struct kt_slice event;
+    struct kt_slice payload;
+};
+
+/* machine.migrate; RCP MIGRATE_INSTANCES, an extension (migration.h). With dry_run nothing is written. */
+struct kt_machine_migrate_params {
+    uint64_t given;
+    struct kt_slice machine;
+    uint64_t from_version, to_version;
+    struct kt_slice states;
+    struct kt_slice ctx_defaults;
+    struct kt_slice ctx_renames;
+    struct kt_slice ctx_removed;
+    bool dry_run;
+    uint64_t limit, offset; /* of the dry run's list */
+    struct kt_slice idempotency_key;
+};
+
+/* machine.undo_migration, machine.confirm_migration and machine.get_migration; RCP UNDO_MIGRATION, ... */
+struct kt_machine_migration_params {
+    uint64_t given;
+    uint64_t migration_id;
+    uint64_t limit, offset; /* of machine.get_migration's list */
+};
+
+/* machine.list_migrations; RCP LIST_MIGRATIONS. */
+struct kt_machine_migrations_params {
+    uint64_t given;
+    struct kt_slice machine;
+};
+
 /* The row numbers of what may be absent, for KT_GIVEN and for filling given by hand. */
 enum {
     KT_MACHINE_GET_VERSION = 1,
@@ -161,6 +196,11 @@ enum {
     KT_MACHINE_WATCH_FROM_OFFSET = 1,
     KT_MACHINE_WATCH_FROM_NUMBER = 2,
     KT_MACHINE_BATCH_MODE = 0,
+    KT_MACHINE_MIGRATE_CTX_REMOVED = 6,
+    KT_MACHINE_MIGRATE_DRY_RUN = 7,
+    KT_MACHINE_MIGRATE_LIMIT = 8,
+    KT_MACHINE_MIGRATION_LIMIT = 1,
+    KT_MACHINE_MIGRATIONS_MACHINE = 0,
 };
 
 #endif

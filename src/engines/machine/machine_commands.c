@@ -92,6 +92,15 @@ static const struct kt_field batch_fields[] = {
      "Of the whole batch; the operations may have their own."},
 };
 
+static const struct kt_field explain_fields[] = {
+    {"instance_id", KT_FIELD_TEXT, MEMBER(kt_machine_explain_params, instance_id),
+     KT_FIELD_REQUIRED | KT_FIELD_NON_EMPTY, MACHINE_ID_BYTES_MAX, "The instance."},
+    {"event", KT_FIELD_TEXT, MEMBER(kt_machine_explain_params, event), KT_FIELD_REQUIRED, MACHINE_ID_BYTES_MAX,
+     "What would happen."},
+    {"payload", KT_FIELD_JSON_OBJECT, MEMBER(kt_machine_explain_params, payload), 0, MACHINE_CTX_BYTES_MAX,
+     "What would come with it."},
+};
+
 /* All rows of an operation's body are given. */
 #define ALL_GIVEN(kind) ((UINT64_C(1) << (kind).body.count) - 1)
 
@@ -289,6 +298,18 @@ static const struct kt_command batch_command = {
     .doc = "Carries out several operations in order, as one entry of the log.",
 };
 
+static const struct kt_command explain_command = {
+    .name = "machine.explain_event",
+    .wire = {.rcp = "EXPLAIN_EVENT"},
+    .kind = KT_READ,
+    .needs = KT_PERMISSION_READ,
+    .params = KT_STRUCT(struct kt_machine_explain_params, explain_fields),
+    .query = machine_explain_query,
+    .scans = true,
+    .errors = instance_errors,
+    .doc = "What an event would do to an instance, and why: transitions tried, guards and the values they look at.",
+};
+
 const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT] = {
     &put_command,
     &get_command,
@@ -299,6 +320,12 @@ const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT] = {
     &delete_command,
     &event_command,
     &batch_command,
+    &explain_command,
+    &machine_migrate_command,
+    &machine_undo_command,
+    &machine_confirm_command,
+    &machine_migration_command,
+    &machine_migrations_command,
     &machine_command_wal_read,
     &machine_command_snapshot,
     &machine_command_compact,

@@ -16,6 +16,9 @@
  *   machine.reply       index64 serial32                   -> time, operation, instance id, key, encoded reply
  *   machine.reply_key   hash128                            -> keys in machine.reply, 12 bytes each
  *   machine.timer       due64 index64 serial32 transition32 -> instance id
+ *   machine.migration   id64                               -> record (migration.h); the id is its entry's index
+ *   machine.migration_kept  id64 kind8 index64 serial32    -> instance id, index of the move, the record that it had
+ *   machine.migration_left  id64 kind8 index64 serial32    -> reason, instance id, state
  *
  * A group is one state of one machine (by name, over all its versions); groups exist from the put on, so that an event
  * moves an instance from one to another without looking up a name. Machine ids and groups are numbered from 1.
@@ -47,6 +50,9 @@ enum {
     MACHINE_OP_FLUSH = KT_OP_CODE(KT_ENGINE_MACHINE, 8),
     MACHINE_OP_BATCH = KT_OP_CODE(KT_ENGINE_MACHINE, 16),
     MACHINE_OP_FIRE = KT_OP_CODE(KT_ENGINE_MACHINE, 17),
+    MACHINE_OP_MIGRATE = KT_OP_CODE(KT_ENGINE_MACHINE, 18),
+    MACHINE_OP_MIGRATION_STEP = KT_OP_CODE(KT_ENGINE_MACHINE, 19),
+    MACHINE_OP_MIGRATION_END = KT_OP_CODE(KT_ENGINE_MACHINE, 20),
 };
 
 /* A compiled definition, cached. */
@@ -73,6 +79,7 @@ struct machine {
     kt_space replies, reply_keys;
     struct kt_changes changes;
     kt_space timers;
+    kt_space migrations, migration_kept, migration_left;
     /* ---- applier's thread ---- */
     struct compiled_cache cache;
     struct kt_arena arena; /* of the operation being applied */
@@ -127,7 +134,7 @@ struct machine_flush_op {
 };
 
 /* The engine's keyspaces but for the change log, which outlives FLUSH_ALL: opened and cleared by this one list. */
-#define MACHINE_SPACE_COUNT 12
+#define MACHINE_SPACE_COUNT 15
 kt_space *machine_space(struct machine *machine, size_t i, const char **name);
 
 struct machine_batch_op {
@@ -142,16 +149,38 @@ struct machine_fire_op {
     uint64_t max;
 };
 
-#define MACHINE_COMMAND_COUNT 15
-#define MACHINE_OP_COUNT      10
+struct machine_migrate_op {
+    uint64_t given;
+    struct kt_slice migration; /* an encoded struct migration: the mapping, and zeros */
+    struct kt_slice idempotency_key;
+};
+
+struct machine_migration_step_op {
+    uint64_t given;
+    uint64_t migration;
+    uint64_t max;
+};
+
+struct machine_migration_end_op {
+    uint64_t given;
+    uint64_t migration;
+    bool undo; /* else it is confirmed */
+};
+
+#define MACHINE_COMMAND_COUNT 21
+#define MACHINE_OP_COUNT      13
 extern const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT];
 /* log_commands.c */
 extern const struct kt_command machine_command_wal_read, machine_command_snapshot, machine_command_compact,
     machine_command_flush, machine_command_watch_instance, machine_command_watch_all;
 extern const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT];
+/* Those of migration_commands.c. */
+extern const struct kt_command machine_migrate_command, machine_undo_command, machine_confirm_command,
+    machine_migration_command, machine_migrations_command;
 /* The bodies' descriptions, for prepare. */
 extern const struct kt_op_kind machine_op_put, machine_op_create, machine_op_delete, machine_op_event,
-    machine_op_forget, machine_op_trim, machine_op_compact, machine_op_flush, machine_op_batch, machine_op_fire;
+    machine_op_forget, machine_op_trim, machine_op_compact, machine_op_flush, machine_op_batch, machine_op_fire,
+    machine_op_migrate, machine_op_migration_step, machine_op_migration_end;
 
 /* The applies (engine.h). */
 enum kt_code machine_put_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
@@ -176,6 +205,12 @@ enum kt_code machine_flush_apply(void *state, struct kt_txn *txn, const struct k
 
 enum kt_code machine_fire_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                 struct kt_reply *reply);
+enum kt_code machine_migrate_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                   struct kt_reply *reply);
+enum kt_code machine_migration_step_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply,
+                                          const void *body, struct kt_reply *reply);
+enum kt_code machine_migration_end_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply,
+                                         const void *body, struct kt_reply *reply);
 
 /* Appends an operation; what does not fit becomes the reply. */
 enum kt_code machine_encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply);
@@ -186,6 +221,16 @@ enum kt_code machine_trim_tick(const struct machine *machine, struct kt_txn *txn
 /* The prepares and queries that have a file of their own. */
 enum kt_code machine_batch_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
                                    struct kt_reply *reply);
+enum kt_code machine_migrate_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                     struct kt_reply *reply);
+enum kt_code machine_undo_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                  struct kt_reply *reply);
+enum kt_code machine_confirm_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                     struct kt_reply *reply);
+enum kt_code machine_migrate_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_migration_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_migrations_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_explain_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_get_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_list_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);

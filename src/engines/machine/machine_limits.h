@@ -48,6 +48,20 @@
 /* Results of a batch; an answer of 16 MiB must hold them and what is around them. */
 #define MACHINE_BATCH_REPLY_BYTES_MAX (15u << 20)
 
+/* A migration's mapping is read again with every step. */
+#define MACHINE_MIGRATION_BYTES_MAX   (1u << 20)
+#define MACHINE_MIGRATION_MEMBERS_MAX 1000u
+/* Migrations remembered: the oldest that is over makes room for a new one. */
+#define MACHINE_MIGRATIONS_MAX 100u
+/* Instances that one step looks at, and the bytes of their contexts after which it ends: a few milliseconds of the
+   applier's time, with which all other requests share it. */
+#define MACHINE_MIGRATION_STEP_MAX   200u
+#define MACHINE_MIGRATION_STEP_BYTES (4u << 20)
+/* Instances that a migration could not move, listed by name; more are counted. */
+#define MACHINE_MIGRATION_LEFT_MAX 10000u
+/* How long what a migration changed is kept unless it is confirmed before, in replicated time: a week. */
+#define MACHINE_MIGRATION_KEPT_MS (7ull * 24 * 60 * 60 * 1000)
+
 /* Compiled definitions in memory, by number and by the bytes of their compiled forms. */
 #define MACHINE_CACHE_ENTRIES_MAX 1024u
 #define MACHINE_CACHE_BYTES_MAX   (64u << 20)

@@ -84,6 +84,23 @@ static const struct kt_field fire_rows[] = {
     {"max", KT_FIELD_U64, MEMBER(machine_fire_op, max), KT_FIELD_REQUIRED, 0, "Timers fired at most."},
 };
 
+static const struct kt_field migrate_rows[] = {
+    {"migration", KT_FIELD_BYTES, MEMBER(machine_migrate_op, migration), KT_FIELD_REQUIRED, MACHINE_MIGRATION_BYTES_MAX,
+     "The mapping."},
+    {"idempotency_key", KT_FIELD_TEXT, MEMBER(machine_migrate_op, idempotency_key), 0, MACHINE_ID_BYTES_MAX,
+     "Empty: none."},
+};
+
+static const struct kt_field migration_step_rows[] = {
+    {"migration", KT_FIELD_U64, MEMBER(machine_migration_step_op, migration), KT_FIELD_REQUIRED, 0, "Its id."},
+    {"max", KT_FIELD_U64, MEMBER(machine_migration_step_op, max), KT_FIELD_REQUIRED, 0, "Instances at most."},
+};
+
+static const struct kt_field migration_end_rows[] = {
+    {"migration", KT_FIELD_U64, MEMBER(machine_migration_end_op, migration), KT_FIELD_REQUIRED, 0, "Its id."},
+    {"undo", KT_FIELD_BOOL, MEMBER(machine_migration_end_op, undo), KT_FIELD_REQUIRED, 0, "Undone; else confirmed."},
+};
+
 const struct kt_op_kind machine_op_put = {
     .code = MACHINE_OP_PUT,
     .name = "machine.put",
@@ -154,7 +171,29 @@ const struct kt_op_kind machine_op_fire = {
     .apply = machine_fire_apply,
 };
 
+const struct kt_op_kind machine_op_migrate = {
+    .code = MACHINE_OP_MIGRATE,
+    .name = "machine.migrate",
+    .body = KT_STRUCT(struct machine_migrate_op, migrate_rows),
+    .apply = machine_migrate_apply,
+};
+
+const struct kt_op_kind machine_op_migration_step = {
+    .code = MACHINE_OP_MIGRATION_STEP,
+    .name = "machine.migration_step",
+    .body = KT_STRUCT(struct machine_migration_step_op, migration_step_rows),
+    .apply = machine_migration_step_apply,
+};
+
+const struct kt_op_kind machine_op_migration_end = {
+    .code = MACHINE_OP_MIGRATION_END,
+    .name = "machine.migration_end",
+    .body = KT_STRUCT(struct machine_migration_end_op, migration_end_rows),
+    .apply = machine_migration_end_apply,
+};
+
 const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT] = {
-    &machine_op_put,   &machine_op_create, &machine_op_delete, &machine_op_event,   &machine_op_forget,
-    &machine_op_batch, &machine_op_fire,   &machine_op_trim,   &machine_op_compact, &machine_op_flush,
+    &machine_op_put,     &machine_op_create,         &machine_op_delete,        &machine_op_event,   &machine_op_forget,
+    &machine_op_batch,   &machine_op_fire,           &machine_op_trim,          &machine_op_compact, &machine_op_flush,
+    &machine_op_migrate, &machine_op_migration_step, &machine_op_migration_end,
 };
