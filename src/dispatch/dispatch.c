@@ -78,6 +78,7 @@ struct kt_request *kt_request_create(struct kt_dispatch *dispatch)
     struct kt_request *request = kt_zalloc(sizeof(*request));
 
     request->dispatch = dispatch;
+    request->began_us = kt_clock_us();
     kt_list_init(&request->link);
     kt_list_init(&request->order);
     kt_arena_init(&request->arena);
@@ -187,4 +188,9 @@ struct kt_cluster *kt_dispatch_cluster(const struct kt_dispatch *dispatch)
 struct kt_state *kt_dispatch_state(const struct kt_dispatch *dispatch)
 {
     return dispatch->options.state;
+}
+
+struct kt_metrics *kt_dispatch_metrics(struct kt_dispatch *dispatch)
+{
+    return &dispatch->metrics;
 }

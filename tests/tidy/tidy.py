@@ -86,6 +86,7 @@ LIBRARIES = [
         # In cluster/node only what runs it: the replica itself is driven by the simulator as well.
         r"(?!cluster/node/).*|cluster/node/(cluster|runtime\w*|applier\w*)\.[ch]",
     ),
+    (r"histedit\.h", {"cli"}, r"src/cli/edit\.c"),
     (r"openssl/.*", {"auth", "transport", "gateway", "protocol", "admin", "client", "node", "cli"}, r".*"),
 ]
 
