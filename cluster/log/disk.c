@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -21,12 +22,24 @@ struct real_disk {
     struct kt_disk base;
     int folder;
     int lock;
+    atomic_uint_fast64_t bytes_written, bytes_read, writes, reads, syncs;
 };
 
 struct real_file {
     struct kt_file base;
+    struct real_disk *disk;
     int fd;
 };
+
+static void add(atomic_uint_fast64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static struct real_disk *disk_of(const struct kt_file *file)
+{
+    return KT_CONTAINER(file, struct real_file, base)->disk;
+}
 
 static int folder_of(const struct kt_disk *disk)
 {
@@ -49,7 +62,8 @@ static int open_file(struct kt_disk *disk, const char *path, int flags, struct k
     if (fd < 0)
         return -errno;
     opened = kt_alloc(sizeof(*opened));
-    *opened = (struct real_file){.base = {.ops = disk->ops}, .fd = fd};
+    *opened =
+        (struct real_file){.base = {.ops = disk->ops}, .disk = KT_CONTAINER(disk, struct real_disk, base), .fd = fd};
     *file = &opened->base;
     return 0;
 }
@@ -81,7 +95,7 @@ static void advance(struct iovec **parts, int *count, size_t written)
     }
 }
 
-static int real_write(struct kt_file *file, uint64_t offset, const struct iovec *parts, int count)
+static int write_parts(struct kt_file *file, uint64_t offset, const struct iovec *parts, int count)
 {
     struct iovec some[IOV_MAX];
 
@@ -106,6 +120,18 @@ static int real_write(struct kt_file *file, uint64_t offset, const struct iovec 
     return 0;
 }
 
+static int real_write(struct kt_file *file, uint64_t offset, const struct iovec *parts, int count)
+{
+    struct real_disk *disk = disk_of(file);
+    uint64_t bytes = 0;
+
+    for (int i = 0; i < count; i++)
+        bytes += parts[i].iov_len;
+    add(&disk->writes, 1);
+    add(&disk->bytes_written, bytes);
+    return write_parts(file, offset, parts, count);
+}
+
 static int64_t real_read(struct kt_file *file, uint64_t offset, void *out, size_t len)
 {
     size_t done = 0;
@@ -121,6 +147,8 @@ static int64_t real_read(struct kt_file *file, uint64_t offset, void *out, size_
             break;
         done += (size_t)got;
     }
+    add(&disk_of(file)->reads, 1);
+    add(&disk_of(file)->bytes_read, done);
     return (int64_t)done;
 }
 
@@ -133,7 +161,10 @@ static int real_sync(struct kt_file *file)
     do {
         status = fdatasync(fd_of(file));
     } while (status < 0 && errno == EINTR);
-    return status < 0 ? -errno : 0;
+    if (status < 0)
+        return -errno;
+    add(&disk_of(file)->syncs, 1);
+    return 0;
 }
 
 /*
@@ -148,7 +179,7 @@ static int write_zeros(struct kt_file *file, uint64_t bytes)
     for (uint64_t at = 0; at < bytes && status == 0; at += ZERO_BYTES) {
         struct iovec part = {.iov_base = zeros, .iov_len = (size_t)KT_MIN(ZERO_BYTES, bytes - at)};
 
-        status = real_write(file, at, &part, 1);
+        status = write_parts(file, at, &part, 1);
         if (status == 0 && (at / ZERO_BYTES) % ZERO_SYNC == ZERO_SYNC - 1)
             status = real_sync(file);
     }
@@ -279,8 +310,10 @@ static enum kt_code open_disk(const char *folder, bool locked, struct kt_disk **
             return KT_BUSY;
         return status == -ENOSPC || status == -EDQUOT ? KT_DISK_FULL : KT_IO_FAILED;
     }
-    opened = kt_alloc(sizeof(*opened));
-    *opened = (struct real_disk){.base = {.ops = &real_ops}, .folder = fd, .lock = lock};
+    opened = kt_zalloc(sizeof(*opened));
+    opened->base.ops = &real_ops;
+    opened->folder = fd;
+    opened->lock = lock;
     *disk = &opened->base;
     *error_number = 0;
     return KT_OK;
@@ -388,6 +421,19 @@ enum kt_code kt_disk_open_read_only(const char *folder, struct kt_disk **disk, i
     *opened = (struct real_disk){.base = {.ops = &looking_ops}, .folder = fd, .lock = lock};
     *disk = &opened->base;
     return KT_OK;
+}
+
+void kt_disk_counters(const struct kt_disk *disk, struct kt_disk_counters *counters)
+{
+    const struct real_disk *real = KT_CONTAINER(disk, struct real_disk, base);
+
+    *counters = (struct kt_disk_counters){
+        .bytes_written = atomic_load(&real->bytes_written),
+        .bytes_read = atomic_load(&real->bytes_read),
+        .writes = atomic_load(&real->writes),
+        .reads = atomic_load(&real->reads),
+        .syncs = atomic_load(&real->syncs),
+    };
 }
 
 void kt_disk_close(struct kt_disk *disk)

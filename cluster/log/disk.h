@@ -61,6 +61,14 @@ KT_MUST_USE enum kt_code kt_disk_open_unlocked(const char *folder, struct kt_dis
  * always with *error_number. A node does not start on the folder while it is open.
  */
 KT_MUST_USE enum kt_code kt_disk_open_read_only(const char *folder, struct kt_disk **disk, int *error_number);
+/* What was done through the real disk since it was opened; reserving space for later writes does not count. */
+struct kt_disk_counters {
+    uint64_t bytes_written, bytes_read;
+    uint64_t writes, reads, syncs; /* calls */
+};
+
+/* Of a disk of kt_disk_open. Any thread; each number for itself is true. */
+void kt_disk_counters(const struct kt_disk *disk, struct kt_disk_counters *counters);
 /* All its files are closed; NULL is fine. */
 void kt_disk_close(struct kt_disk *disk);
 

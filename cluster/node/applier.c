@@ -16,6 +16,8 @@
 /* ...and what they hold in memory, here and in the transaction. */
 #define COMMIT_AFTER_BYTES (64u << 20)
 #define FULL_RETRY_MS      100u
+/* Somebody follows everything: it becomes visible at the end of what is at hand, and under load after this time. */
+#define PROMPT_AFTER_MS 2u
 
 struct kt_applier {
     struct kt_applier_options options;
@@ -25,6 +27,7 @@ struct kt_applier {
     struct kt_task *head, *tail; /* batches */
     kt_index wanted;
     bool stopping, hurried;
+    bool prompt;
     /* The thread's own. */
     bool full;
     bool given_up;         /* hurried while the disk was full: nothing is applied any more */
@@ -204,6 +207,11 @@ static void apply(struct kt_applier *applier, struct kt_apply_batch *batch)
     kt_mailbox_post(applier->options.mailbox, &batch->task, tell_applied);
 }
 
+static unsigned commit_after_ms(const struct kt_applier *applier)
+{
+    return applier->prompt ? PROMPT_AFTER_MS : COMMIT_AFTER_MS;
+}
+
 /* Waits until there is a batch, a commit is due, or the end; true if a commit is due. Called with the lock. */
 static bool await_work(struct kt_applier *applier)
 {
@@ -216,14 +224,14 @@ static bool await_work(struct kt_applier *applier)
             continue;
         }
         due = applier->uncommitted_ms + COMMIT_AFTER_MS;
-        if (applier->wanted > kt_state_visible(applier->options.state) || kt_clock_ms() >= due)
+        if (applier->prompt || applier->wanted > kt_state_visible(applier->options.state) || kt_clock_ms() >= due)
             return true;
         until.tv_sec = (time_t)(due / 1000);
         until.tv_nsec = (long)(due % 1000) * 1000000;
         pthread_cond_timedwait(&applier->wake, &applier->lock, &until);
     }
     return applier->uncommitted >= COMMIT_AFTER_ENTRIES || applier->kept_bytes >= COMMIT_AFTER_BYTES ||
-           (applier->uncommitted > 0 && (kt_clock_ms() >= applier->uncommitted_ms + COMMIT_AFTER_MS ||
+           (applier->uncommitted > 0 && (kt_clock_ms() >= applier->uncommitted_ms + commit_after_ms(applier) ||
                                          (applier->wanted > kt_state_visible(applier->options.state) &&
                                           applier->wanted <= kt_state_applied(applier->options.state).index)));
 }
@@ -299,6 +307,14 @@ void kt_applier_hurry(struct kt_applier *applier)
 {
     pthread_mutex_lock(&applier->lock);
     applier->hurried = true;
+    pthread_cond_signal(&applier->wake);
+    pthread_mutex_unlock(&applier->lock);
+}
+
+void kt_applier_prompt(struct kt_applier *applier, bool prompt)
+{
+    pthread_mutex_lock(&applier->lock);
+    applier->prompt = prompt;
     pthread_cond_signal(&applier->wake);
     pthread_mutex_unlock(&applier->lock);
 }

@@ -36,6 +36,8 @@ void kt_applier_want(struct kt_applier *applier, kt_index index);
  * applies them again. For a stop. Any thread.
  */
 void kt_applier_hurry(struct kt_applier *applier);
+/* Commit whenever nothing is left to apply, or a few milliseconds have passed. Any thread. */
+void kt_applier_prompt(struct kt_applier *applier, bool prompt);
 /* Applies what was submitted, commits and ends the thread. What it posted may still be in the mailbox. */
 void kt_applier_stop(struct kt_applier *applier);
 /* After the mailbox was drained. */

@@ -110,7 +110,9 @@ static void tick_done(struct kt_proposal *proposal)
 static void tick_run(uv_work_t *work)
 {
     struct kt_cluster *cluster = cluster_of_loop(work->loop);
-    cluster->tick_code = kt_state_tick(cluster->boot->state, kt_clock_wall_ms(), &cluster->tick.op);
+    cluster->tick_wall_ms = kt_clock_wall_ms();
+    cluster->tick_code =
+        kt_state_tick(cluster->boot->state, cluster->tick_wall_ms, &cluster->tick.op, &cluster->tick_next_ms);
 }
 
 static void tick_ready(uv_work_t *work, int status)
@@ -118,6 +120,8 @@ static void tick_ready(uv_work_t *work, int status)
     struct kt_cluster *cluster = cluster_of_loop(work->loop);
     (void)status;
     cluster->fetches--;
+    if (cluster->tick_code == KT_OK)
+        cluster->tick_at_ms = kt_clock_ms() + (cluster->tick_next_ms - cluster->tick_wall_ms);
     if (cluster->tick_code != KT_OK || cluster->tick.op.len == 0 || cluster->phase != RUNNING) {
         tick_done(&cluster->tick);
         return;
@@ -129,10 +133,10 @@ static void tick_ready(uv_work_t *work, int status)
 
 static void maybe_tick(struct kt_cluster *cluster, kt_time_ms now)
 {
-    if (cluster->ticking || now < cluster->ticked_ms + ENGINES_MS || !cluster->status.serving)
+    if (cluster->ticking || now < cluster->tick_at_ms || !cluster->status.serving)
         return;
     cluster->ticking = true;
-    cluster->ticked_ms = now;
+    cluster->tick_at_ms = now + ENGINES_MS;
     kt_buf_init(&cluster->tick.op, KT_ENTRY_BYTES_MAX);
     kt_reply_init(&cluster->tick.reply);
     cluster->fetches++;
@@ -397,4 +401,26 @@ void kt_cluster_status(struct kt_cluster *cluster, struct kt_replica_status *sta
 void kt_cluster_log_usage(struct kt_cluster *cluster, uint64_t *bytes, unsigned *segments)
 {
     kt_wal_usage(cluster->boot->wal, bytes, segments);
+}
+
+void kt_cluster_log_io(struct kt_cluster *cluster, struct kt_disk_counters *counters)
+{
+    kt_disk_counters(cluster->boot->disk, counters);
+}
+
+void kt_cluster_follow(struct kt_cluster *cluster, void (*told)(void *data, kt_index visible), void *data)
+{
+    pthread_mutex_lock(&cluster->follow_lock);
+    cluster->told = told;
+    cluster->told_data = data;
+    pthread_mutex_unlock(&cluster->follow_lock);
+}
+
+void kt_cluster_prompt(struct kt_cluster *cluster, bool prompt)
+{
+    pthread_mutex_lock(&cluster->follow_lock);
+    cluster->prompt = prompt;
+    if (cluster->applier != NULL)
+        kt_applier_prompt(cluster->applier, prompt);
+    pthread_mutex_unlock(&cluster->follow_lock);
 }

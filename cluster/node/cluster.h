@@ -54,4 +54,19 @@ void kt_cluster_status(struct kt_cluster *cluster, struct kt_replica_status *sta
 /* Size of the log on disk. */
 void kt_cluster_log_usage(struct kt_cluster *cluster, uint64_t *bytes, unsigned *segments);
 
+/* Calls and bytes of the log since it was opened. */
+void kt_cluster_log_io(struct kt_cluster *cluster, struct kt_disk_counters *counters);
+
+/*
+ * From now on told runs on the replica thread whenever more of the state can be seen: at least once after the last time
+ * that something became visible, perhaps fewer times than that happened. It must not block. One at a time; NULL ends it
+ * (it may still be running once when this returns). Never after kt_cluster_close has returned.
+ */
+void kt_cluster_follow(struct kt_cluster *cluster, void (*told)(void *data, kt_index visible), void *data);
+/*
+ * Somebody waits for everything: what is applied becomes visible as soon as nothing more is at hand, instead of when a
+ * reader asks or time has passed.
+ */
+void kt_cluster_prompt(struct kt_cluster *cluster, bool prompt);
+
 #endif

@@ -86,8 +86,17 @@ void runtime_batch_applied(void *data, struct kt_apply_batch *batch)
 void runtime_state_visible(void *data, kt_index index)
 {
     struct kt_cluster *cluster = data;
+    void (*told)(void *data, kt_index visible);
+    void *told_data;
+
     if (cluster->replica != NULL)
         kt_replica_visible(cluster->replica, index);
+    pthread_mutex_lock(&cluster->follow_lock);
+    told = cluster->told;
+    told_data = cluster->told_data;
+    pthread_mutex_unlock(&cluster->follow_lock);
+    if (told != NULL)
+        told(told_data, index);
 }
 
 static void host_want(void *data, kt_index index)

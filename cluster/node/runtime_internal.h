@@ -74,7 +74,8 @@ struct kt_cluster {
     uv_work_t tick_work;
     bool ticking;
     enum kt_code tick_code;
-    kt_time_ms ticked_ms;
+    kt_time_ms tick_wall_ms, tick_next_ms; /* the last one, and when it wants the next one, by the wall clock */
+    kt_time_ms tick_at_ms;                 /* the next one, by the replica's clock */
     struct kt_proposal tick;
 
     uv_work_t trim_work;
@@ -91,6 +92,11 @@ struct kt_cluster {
     kt_time_ms looked_ms;
 
     bool transferring; /* another node's state is on its way */
+
+    pthread_mutex_t follow_lock; /* also of applier, for whoever is not on the loop */
+    void (*told)(void *data, kt_index visible);
+    void *told_data;
+    bool prompt;
 
     pthread_mutex_t status_lock;
     struct kt_replica_status status;

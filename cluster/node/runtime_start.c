@@ -39,21 +39,28 @@ static void start_threads(struct kt_cluster *cluster)
                                          .full = runtime_applier_full,
                                          .data = cluster};
     KT_CHECK(kt_log_writer_start(&writer, &cluster->writer) == KT_OK);
+    pthread_mutex_lock(&cluster->follow_lock);
     cluster->applier = kt_applier_start(&applier);
+    kt_applier_prompt(cluster->applier, cluster->prompt);
+    pthread_mutex_unlock(&cluster->follow_lock);
 }
 
 void runtime_release_replica(struct kt_cluster *cluster)
 {
+    struct kt_applier *applier = cluster->applier;
+
     if (cluster->writer != NULL)
         kt_log_writer_stop(cluster->writer);
-    if (cluster->applier != NULL)
-        kt_applier_stop(cluster->applier);
+    if (applier != NULL)
+        kt_applier_stop(applier);
     kt_mailbox_drain(&cluster->mailbox);
-    if (cluster->applier != NULL)
-        kt_applier_free(cluster->applier);
+    pthread_mutex_lock(&cluster->follow_lock);
+    cluster->applier = NULL;
+    pthread_mutex_unlock(&cluster->follow_lock);
+    if (applier != NULL)
+        kt_applier_free(applier);
     kt_replica_free(cluster->replica);
     cluster->writer = NULL;
-    cluster->applier = NULL;
     cluster->replica = NULL;
 }
 
@@ -218,6 +225,7 @@ static void release(struct kt_cluster *cluster)
     kt_founding_free(cluster->founding);
     kt_mailbox_release(&cluster->mailbox);
     pthread_mutex_destroy(&cluster->status_lock);
+    pthread_mutex_destroy(&cluster->follow_lock);
     for (size_t i = 0; i < cluster->options.member_count; i++)
         kt_free((char *)(uintptr_t)cluster->members[i].address);
     kt_free(cluster->members);
@@ -247,6 +255,7 @@ static struct kt_cluster *create(const struct kt_cluster_options *options)
     kt_list_init(&cluster->early_proposals);
     kt_list_init(&cluster->early_reads);
     pthread_mutex_init(&cluster->status_lock, NULL);
+    pthread_mutex_init(&cluster->follow_lock, NULL);
     return cluster;
 }
 

@@ -26,10 +26,10 @@
 #define PATH_BYTES     4096
 
 static const struct cli_param params[] = {
-    {"folder", "folder", 'f', CLI_WORD, 1, true},
-    {"nodes", "nodes", 'n', CLI_WORD, 0, true},
-    {"hosts", "hosts", 'H', CLI_WORD, 0, false},
-    {"days", "days", 'd', CLI_NUMBER, 0, false},
+    {"folder", "folder", 'f', CLI_WORD, 1, true, NULL},
+    {"nodes", "nodes", 'n', CLI_WORD, 0, true, NULL},
+    {"hosts", "hosts", 'H', CLI_WORD, 0, false, NULL},
+    {"days", "days", 'd', CLI_NUMBER, 0, false, NULL},
 };
 enum { FOLDER, NODES, HOSTS, DAYS };
 

@@ -380,9 +380,9 @@ static int read_index(const char *option, const char *text, kt_index initial, kt
 int cli_log(struct cli *cli, int argc, char **argv)
 {
     static const struct cli_param params[] = {
-        {"folder", "folder", 'f', CLI_WORD, 1, true},
-        {"from", "from", 'F', CLI_NUMBER, 0, false},
-        {"to", "to", 'T', CLI_NUMBER, 0, false},
+        {"folder", "folder", 'f', CLI_WORD, 1, true, NULL},
+        {"from", "from", 'F', CLI_NUMBER, 0, false, NULL},
+        {"to", "to", 'T', CLI_NUMBER, 0, false, NULL},
     };
     struct log_view view = {.cli = cli};
     struct cli_values values;

@@ -22,6 +22,7 @@ static void on_wake(uv_async_t *async)
     struct kt_dispatch *dispatch = KT_CONTAINER(async, struct kt_dispatch, wake);
 
     kt_mailbox_drain(&dispatch->mailbox);
+    watch_pass(dispatch);
 }
 
 enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct kt_dispatch **out,
@@ -39,6 +40,7 @@ enum kt_code kt_dispatch_open(const struct kt_dispatch_options *options, struct 
         return kt_error_errno(error, KT_IO_FAILED, -rc, "cannot open the dispatcher");
     }
     pool_init(dispatch);
+    watch_hub_init(&dispatch->watch);
     kt_mailbox_init(&dispatch->mailbox, wake, dispatch);
     *out = dispatch;
     return KT_OK;
@@ -53,7 +55,7 @@ void kt_dispatch_drain(struct kt_dispatch *dispatch)
 unsigned kt_dispatch_in_flight(const struct kt_dispatch *dispatch)
 {
     /* A scan is a request; a login is not. */
-    return dispatch->in_flight + dispatch->pool[KT_POOL_LOGIN].count;
+    return dispatch->in_flight + dispatch->pool[KT_POOL_LOGIN].count + dispatch->watch.scans;
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -61,6 +63,7 @@ static void on_closed(uv_handle_t *handle)
     struct kt_dispatch *dispatch = KT_CONTAINER(handle, struct kt_dispatch, wake);
 
     kt_mailbox_release(&dispatch->mailbox);
+    watch_hub_release(&dispatch->watch);
     kt_free(dispatch);
 }
 
@@ -75,6 +78,7 @@ struct kt_request *kt_request_create(struct kt_dispatch *dispatch)
     struct kt_request *request = kt_zalloc(sizeof(*request));
 
     request->dispatch = dispatch;
+    request->began_us = kt_clock_us();
     kt_list_init(&request->link);
     kt_list_init(&request->order);
     kt_arena_init(&request->arena);
@@ -114,7 +118,12 @@ static enum kt_code admit(struct kt_dispatch *dispatch, struct kt_request *reque
 
 void kt_dispatch_submit(struct kt_dispatch *dispatch, struct kt_request *request)
 {
+    const struct kt_command *instead;
+
     KT_CHECK(request->command && request->lane && request->done);
+    instead = request->command->instead ? request->command->instead(request->params) : NULL;
+    if (instead)
+        request->command = instead;
     request->bytes = sizeof(*request) + request->arena.used_bytes;
     if (admit(dispatch, request) != KT_OK) {
         request->done(request);
@@ -179,4 +188,9 @@ struct kt_cluster *kt_dispatch_cluster(const struct kt_dispatch *dispatch)
 struct kt_state *kt_dispatch_state(const struct kt_dispatch *dispatch)
 {
     return dispatch->options.state;
+}
+
+struct kt_metrics *kt_dispatch_metrics(struct kt_dispatch *dispatch)
+{
+    return &dispatch->metrics;
 }

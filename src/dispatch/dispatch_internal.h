@@ -1,9 +1,11 @@
 /* The inside of dispatch: dispatch.c owns the object and the door, lane.c the order, road.c what one request does,
- * pool.c what runs on the pool. */
+ * pool.c what runs on the pool, watch.c and watch_scan.c the subscriptions. */
 #ifndef KT_DISPATCH_DISPATCH_INTERNAL_H
 #define KT_DISPATCH_DISPATCH_INTERNAL_H
 
 #include "dispatch/dispatch.h"
+#include "dispatch/metrics.h"
+#include "dispatch/watch_internal.h"
 
 /* Of one class of work for the pool. */
 struct pool_queue {
@@ -20,6 +22,8 @@ struct kt_dispatch {
     unsigned in_flight;
     uint64_t bytes; /* of the requests in flight */
     bool draining;
+    struct watch_hub watch;
+    struct kt_metrics metrics;
     kt_time_ms leader_at_ms; /* when leader and leads were last asked for; 0: never */
     kt_node_id leader;
     bool leads;

@@ -44,7 +44,13 @@ struct kt_command {
     /* KT_OK, or a code with the reply filled by kt_reply_fail; op is empty before. */
     enum kt_code (*prepare)(const struct kt_call *call, const void *params, struct kt_buf *op, struct kt_reply *reply);
     enum kt_code (*query)(const struct kt_call *call, const void *params, struct kt_reply *reply);
+    /*
+     * Another command with the same parameters that carries the request out, as these parameters ask for it (a dry run
+     * of a write is a read); NULL: this one does. May be NULL itself.
+     */
+    const struct kt_command *(*instead)(const void *params);
     bool scans;                 /* the query may look at many entries: it runs on the pool */
+    bool watches;               /* its answer begins a subscription: the protocol goes on with dispatch/watch.h */
     const enum kt_code *errors; /* what it may answer besides the general codes; ends with KT_OK */
     const char *doc;
 };

@@ -34,6 +34,9 @@ struct kt_op_kind {
 struct kt_engine_options {
     uint64_t machine_versions_max; /* storage.max_machine_versions; 0 is unlimited */
     bool instance_recreate;        /* storage.allow_instance_recreate */
+    bool flush_all;                /* storage.allow_flush_all */
+    uint64_t change_log_bytes;     /* storage.change_log_mb; 0 is unlimited */
+    kt_time_ms change_log_ms;      /* storage.change_log_hours; 0 is unlimited */
 };
 
 struct kt_engine {
@@ -48,10 +51,12 @@ struct kt_engine {
                          struct kt_error *error);
     void (*close)(void *state);
     /*
-     * Background work, asked of the leader about once a second in a read transaction: appends one encoded operation (or
-     * nothing) that the leader proposes. May be NULL.
+     * Background work, asked of the leader in a read transaction: appends one encoded operation (or nothing) that the
+     * leader proposes. now_ms is the wall time, but never before the replicated time. *next_ms is when it will be asked
+     * again, a second from now; an engine that has something to do sooner lowers it. With an operation it is not asked
+     * before that one is done. May be NULL.
      */
-    enum kt_code (*tick)(void *state, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op);
+    enum kt_code (*tick)(void *state, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op, kt_time_ms *next_ms);
     /* Counters for INFO and status: adds members to an open JSON object. May be NULL. */
     enum kt_code (*stats)(void *state, struct kt_txn *txn, struct kt_reply *out);
 };

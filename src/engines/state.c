@@ -16,6 +16,9 @@
 #define MEMBERS_BYTES_MAX (64u << 10)
 /* Memory of a reply that nobody waits for; larger ones are rare. */
 #define UNWANTED_KEPT (256u << 10)
+/* How often the engines are asked for background work; and at the latest after one of them kept the others waiting. */
+#define TICK_MS          1000u
+#define TICK_AFTER_OP_MS 100u
 
 struct kt_state {
     struct kt_store *store;
@@ -23,6 +26,7 @@ struct kt_state {
     size_t engines_open;
     kt_space meta;
     struct kt_sessions sessions;
+    struct kt_changes changes;
 
     /* The applier's. */
     struct kt_txn *txn;                /* open since the first entry behind the last commit */
@@ -186,6 +190,8 @@ enum kt_code kt_state_open(const struct kt_state_options *options, struct kt_sta
     if (code == KT_OK)
         code = kt_sessions_open(&state->sessions, state->store, error);
     if (code == KT_OK)
+        code = kt_changes_open(state->store, &state->changes, error);
+    if (code == KT_OK)
         code = open_engines(state, &options->engines, error);
     if (code == KT_OK)
         code = load_position(state, error);
@@ -228,6 +234,11 @@ void kt_state_close(struct kt_state *state)
 struct kt_store *kt_state_store(struct kt_state *state)
 {
     return state->store;
+}
+
+const struct kt_changes *kt_state_changes(const struct kt_state *state)
+{
+    return &state->changes;
 }
 
 void *kt_state_engine(struct kt_state *state, size_t engine)
@@ -424,27 +435,38 @@ enum kt_code kt_state_position_of(struct kt_state *state, struct kt_txn *txn, st
     return read_position(txn, state->meta, position);
 }
 
-enum kt_code kt_state_tick(struct kt_state *state, kt_time_ms wall_ms, struct kt_buf *op)
+enum kt_code kt_state_tick(struct kt_state *state, kt_time_ms wall_ms, struct kt_buf *op, kt_time_ms *next_ms)
 {
     size_t first = atomic_load(&state->tick_next);
+    struct kt_state_position position;
+    kt_time_ms now_ms, wanted_ms;
     struct kt_txn *txn;
     enum kt_code code;
 
+    *next_ms = wall_ms + TICK_MS;
     code = kt_txn_begin_read(state->store, &txn);
     if (code)
         return code;
+    code = read_position(txn, state->meta, &position);
+    now_ms = code == KT_OK ? KT_MAX(wall_ms, position.time_ms) : wall_ms;
+    wanted_ms = now_ms + TICK_MS;
     for (size_t i = 0; code == KT_OK && op->len == 0 && i < kt_engine_count; i++) {
         size_t engine = (first + i) % kt_engine_count;
 
         atomic_store(&state->tick_next, engine + 1);
         if (kt_engines[engine]->tick)
-            code = kt_engines[engine]->tick(state->engines[engine], txn, wall_ms, op);
+            code = kt_engines[engine]->tick(state->engines[engine], txn, now_ms, op, &wanted_ms);
         if (code == KT_OK)
             code = kt_buf_code(op);
+        /* Those who were not asked because of this operation must not wait for long. */
+        if (op->len > 0 && i + 1 < kt_engine_count)
+            wanted_ms = KT_MIN(wanted_ms, now_ms + TICK_AFTER_OP_MS);
     }
     kt_txn_abort(txn);
     if (code)
         kt_buf_clear(op);
+    else
+        *next_ms = wall_ms + (KT_MAX(wanted_ms, now_ms) - now_ms);
     return code;
 }
 

@@ -13,6 +13,7 @@
 #ifndef KT_ENGINES_STATE_H
 #define KT_ENGINES_STATE_H
 
+#include "engines/changes.h"
 #include "engines/engine.h"
 
 struct kt_state;
@@ -41,6 +42,7 @@ KT_MUST_USE enum kt_code kt_state_open(const struct kt_state_options *options, s
 /* No transaction may be open; commits nothing. */
 void kt_state_close(struct kt_state *state);
 struct kt_store *kt_state_store(struct kt_state *state);
+const struct kt_changes *kt_state_changes(const struct kt_state *state);
 /* The engine's state, by its position in kt_engines. */
 void *kt_state_engine(struct kt_state *state, size_t engine);
 
@@ -73,9 +75,11 @@ KT_MUST_USE enum kt_code kt_state_position_of(struct kt_state *state, struct kt_
                                               struct kt_state_position *position);
 /*
  * One round of the engines' background work: asks the engines in turn, beginning behind the one that had something
- * last, until one has something to propose; op may stay empty. Any thread.
+ * last, until one has something to propose; op may stay empty. *next_ms is the wall time at which to ask again, and not
+ * before the operation is done. Any thread.
  */
-KT_MUST_USE enum kt_code kt_state_tick(struct kt_state *state, kt_time_ms wall_ms, struct kt_buf *op);
+KT_MUST_USE enum kt_code kt_state_tick(struct kt_state *state, kt_time_ms wall_ms, struct kt_buf *op,
+                                       kt_time_ms *next_ms);
 /* Names and counts of an operation for people: "machine.put machine=\"door\" version=1". Total. */
 void kt_op_describe(struct kt_slice entry, struct kt_buf *out);
 

@@ -37,10 +37,12 @@ struct kt_conn *conn_create(struct kt_dispatch *dispatch, const struct kt_protoc
 
 void conn_touch(struct kt_conn *conn)
 {
-    if (conn->memory_out)
+    if (conn->memory_out) {
         conn_take(conn, kt_slice(NULL, 0));
-    else if (!conn->gone && kt_list_empty(&conn->dirty))
+        output_push_more(conn);
+    } else if (!conn->gone && kt_list_empty(&conn->dirty)) {
         kt_list_append(&conn->gateway->dirty, &conn->dirty);
+    }
 }
 
 static bool may_take(const struct kt_conn *conn)
@@ -123,6 +125,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (conn->lingering)
         return;
     conn->active_ms = now(conn);
+    conn->listener->bytes_in += (size_t)n;
     conn_take(conn, kt_slice(buf->base, (size_t)n));
     conn_touch(conn);
     /* Not left to the step: libuv may read again in this same callback round. */
@@ -179,7 +182,7 @@ void conn_step(struct kt_conn *conn)
     do {
         if (!output_flush(conn))
             return;
-    } while (take_rest(conn));
+    } while (take_rest(conn) || output_push_more(conn));
 
     hold = output_hold(conn);
     if (hold != conn->lane.hold)
@@ -225,7 +228,8 @@ void conn_tick(struct kt_conn *conn, kt_time_ms now_ms)
         }
         return;
     }
-    if (conn->listener->idle_ms > 0 && output_empty(conn) && now_ms - conn->active_ms >= conn->listener->idle_ms)
+    if (conn->listener->idle_ms > 0 && conn->holds == 0 && output_empty(conn) &&
+        now_ms - conn->active_ms >= conn->listener->idle_ms)
         conn_close(conn);
 }
 
@@ -316,4 +320,15 @@ void kt_conn_resume(struct kt_conn *conn)
     KT_CHECK(conn->paused > 0);
     conn->paused--;
     conn_touch(conn);
+}
+
+void kt_conn_hold(struct kt_conn *conn)
+{
+    conn->holds++;
+}
+
+void kt_conn_release(struct kt_conn *conn)
+{
+    KT_CHECK(conn->holds > 0);
+    conn->holds--;
 }

@@ -16,7 +16,8 @@ struct kt_listener {
     struct kt_list link;  /* in the gateway's listeners */
     struct kt_list conns; /* open ones */
     unsigned count;       /* of conns */
-    bool closed;          /* takes no more */
+    uint64_t accepted, refused, bytes_in, bytes_out;
+    bool closed; /* takes no more */
     uv_tcp_t tcp;
 };
 
@@ -56,6 +57,7 @@ struct kt_conn {
     size_t head_sent;       /* bytes of the first answer that are sent */
     unsigned writing;       /* first answers that the kernel is being given; 0: no write is under way */
     unsigned paused;        /* kt_conn_pause calls that are not undone */
+    unsigned holds;         /* kt_conn_hold calls that are not undone */
     kt_time_ms active_ms;   /* bytes came or an answer left */
     kt_time_ms progress_ms; /* a write began or moved */
     size_t write_left;      /* of the write under way, when last looked at */
@@ -67,7 +69,8 @@ struct kt_conn {
     bool lingering; /* all was sent and our side is shut down */
     bool gone;      /* closing: answers under way go nowhere */
     bool handle_closed;
-    bool taking; /* inside conn_take */
+    bool taking;     /* inside conn_take */
+    bool push_waits; /* the protocol found no room for a pushed message */
     uv_tcp_t tcp;
     uv_write_t write;
     uv_shutdown_t shutdown;
@@ -111,6 +114,8 @@ bool output_empty(const struct kt_conn *conn);
 bool output_open(const struct kt_conn *conn);
 /* How far the connection's requests may go now. */
 enum kt_hold output_hold(const struct kt_conn *conn);
+/* Lets the protocol go on pushing if it waited for room and there is some. true: something was pushed. */
+bool output_push_more(struct kt_conn *conn);
 /* Drops the answers that are ready; those under way find the connection gone. Not those of a write under way. */
 void output_drop(struct kt_conn *conn);
 

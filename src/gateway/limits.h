@@ -19,6 +19,15 @@
 #define KT_GATEWAY_OUT_BYTES_MAX  (256u << 20)
 #define KT_CONN_OUT_BYTES_PRESSED (64u << 10)
 
+/*
+ * Messages that answer nothing (events) are queued while a connection has less than this to send; the rest waits where
+ * it comes from. Below the ceilings above, so that a client that is slow with its events still gets answers.
+ */
+#define KT_CONN_PUSHES_MAX     512
+#define KT_CONN_PUSH_BYTES_MAX (256u << 10)
+/* Once all connections together have so much to send, events go only to those with nothing else to send. */
+#define KT_GATEWAY_PUSH_BYTES_MAX (128u << 20)
+
 /* One read from a socket, into memory that all connections of a gateway share: an idle connection owns no buffer. */
 #define KT_READ_BYTES (64u << 10)
 

@@ -133,6 +133,43 @@ void kt_answer_now(struct kt_conn *conn, struct kt_slice bytes)
     kt_answer_ready(answer);
 }
 
+static bool push_room(const struct kt_conn *conn)
+{
+    if (conn->gone || conn->finishing || conn->eof || (conn->gateway && gateway_drains(conn->gateway)))
+        return false;
+    if (conn->gateway && conn->gateway->out_bytes > KT_GATEWAY_PUSH_BYTES_MAX)
+        return conn->answer_count == 0;
+    return conn->answer_count < KT_CONN_PUSHES_MAX && conn->out_bytes < KT_CONN_PUSH_BYTES_MAX;
+}
+
+bool kt_conn_push_room(struct kt_conn *conn)
+{
+    bool room = push_room(conn);
+
+    if (!room)
+        conn->push_waits = true;
+    return room;
+}
+
+void kt_conn_push(struct kt_conn *conn, struct kt_buf *message)
+{
+    struct kt_answer *answer = kt_answer_begin(conn);
+
+    kt_buf_take(message, &answer->buf);
+    kt_answer_ready(answer);
+}
+
+bool output_push_more(struct kt_conn *conn)
+{
+    unsigned before = conn->answer_count;
+
+    if (!conn->push_waits || !conn->protocol->room || !push_room(conn))
+        return false;
+    conn->push_waits = false;
+    conn->protocol->room(conn);
+    return conn->answer_count != before;
+}
+
 /* Removes n sent bytes from the head of the answers; a whole answer is freed. */
 static void sent(struct kt_conn *conn, size_t n)
 {
@@ -212,6 +249,7 @@ bool output_flush(struct kt_conn *conn)
         }
         if (n > 0)
             conn->active_ms = uv_now(conn->gateway->options.loop);
+        conn->listener->bytes_out += (size_t)n;
         sent(conn, (size_t)n);
         if ((size_t)n == bytes)
             continue;
@@ -221,6 +259,7 @@ bool output_flush(struct kt_conn *conn)
             conn_close(conn);
             return false;
         }
+        conn->listener->bytes_out += bytes;
         conn->writing = count;
         conn->write_left = bytes;
         conn->progress_ms = uv_now(conn->gateway->options.loop);

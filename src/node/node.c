@@ -19,6 +19,7 @@
 #include "wire/tls.h"
 
 #define MIB             (1024u * 1024u)
+#define HOUR_MS         (60u * 60 * 1000)
 #define ADVANCE_MS      5   /* how often a stopping node looks whether it may go on */
 #define LAST_ANSWERS_MS 500 /* for answers to clients that read; others do not keep a node from stopping */
 
@@ -34,7 +35,7 @@ struct kt_node {
     struct kt_auth *auth;
     struct kt_dispatch *dispatch;
     struct kt_gateway *gateway;
-    struct kt_admin *admin;
+    struct kt_admin *admin, *metrics;
     struct kt_rcp_settings rcp;
     struct kt_kv_settings kv;
     uv_timer_t timer;
@@ -57,7 +58,10 @@ static enum kt_code open_data(struct kt_node *node, struct kt_error *error)
         .segment_bytes = settings->segment_mb * MIB,
         .state = {.store = {.bytes_max = settings->map_gb << 30},
                   .engines = {.machine_versions_max = settings->machine_versions_max,
-                              .instance_recreate = settings->instance_recreate}},
+                              .instance_recreate = settings->instance_recreate,
+                              .flush_all = settings->flush_all,
+                              .change_log_bytes = settings->change_log_mb * MIB,
+                              .change_log_ms = settings->change_log_hours * HOUR_MS}},
     };
     enum kt_code code = kt_boot(&options, &node->boot, error);
     node->booted = code == KT_OK;
@@ -228,21 +232,36 @@ static unsigned connection_count(void *data)
     return node->gateway ? kt_gateway_connections(node->gateway) : 0;
 }
 
+static void protocol_counts(void *data, const char *protocol, struct kt_gateway_counts *counts)
+{
+    struct kt_node *node = data;
+    memset(counts, 0, sizeof(*counts));
+    if (node->gateway)
+        kt_gateway_counts(node->gateway, protocol, counts);
+}
+
 static enum kt_code open_admin(struct kt_node *node, struct kt_error *error)
 {
     const struct kt_settings *settings = node->settings;
-    if (!settings->admin_address)
-        return KT_OK;
+    enum kt_code code = KT_OK;
     struct kt_admin_options options = {
         .loop = node->loop,
         .address = settings->admin_address,
         .cluster = node->cluster,
         .state = node->boot.state,
         .name = settings->cluster_name,
+        .dispatch = node->dispatch,
         .connections = connection_count,
+        .counts = protocol_counts,
         .data = node,
     };
-    return kt_admin_open(&options, &node->admin, error);
+    if (settings->admin_address)
+        code = kt_admin_open(&options, &node->admin, error);
+    if (code != KT_OK || !settings->metrics_enabled)
+        return code;
+    options.address = settings->metrics_address;
+    options.metrics_only = true;
+    return kt_admin_open(&options, &node->metrics, error);
 }
 
 static void on_drained(void *data)
@@ -263,11 +282,19 @@ static void on_admin_closed(void *data)
     node->admin = NULL;
 }
 
+static void on_metrics_closed(void *data)
+{
+    struct kt_node *node = data;
+    node->metrics = NULL;
+}
+
 static void leave(struct kt_node *node)
 {
     node->phase = LEAVING;
     if (node->admin)
         kt_admin_stopping(node->admin);
+    if (node->metrics)
+        kt_admin_stopping(node->metrics);
     if (node->dispatch)
         kt_dispatch_drain(node->dispatch);
     if (node->cluster)
@@ -284,6 +311,8 @@ static void disconnect(struct kt_node *node)
         kt_gateway_close(node->gateway, on_gateway_closed, node);
     if (node->admin)
         kt_admin_close(node->admin, on_admin_closed, node);
+    if (node->metrics)
+        kt_admin_close(node->metrics, on_metrics_closed, node);
 }
 
 static void advance(uv_timer_t *timer)
@@ -306,7 +335,8 @@ static void advance(uv_timer_t *timer)
             disconnect(node);
         break;
     case CLOSING:
-        if (node->gateway || node->admin || (node->dispatch && kt_dispatch_in_flight(node->dispatch) > 0))
+        if (node->gateway || node->admin || node->metrics ||
+            (node->dispatch && kt_dispatch_in_flight(node->dispatch) > 0))
             break;
         if (node->dispatch)
             kt_dispatch_close(node->dispatch);

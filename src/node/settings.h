@@ -86,14 +86,16 @@ struct kt_settings {
     uint64_t segment_mb, map_gb, log_keep_mb, min_free_mb, transfer_mb_per_s;
     char *fsync_policy;
     uint64_t machine_versions_max;
-    bool instance_recreate;
+    bool instance_recreate, flush_all;
+    uint64_t change_log_mb, change_log_hours;
     bool auth_required, auth_insecure;
     struct kt_settings_texts token_hashes;
     char *secrets_file;
     struct kt_settings_users users;
     char *kv_address, *kv_revision;
     uint64_t kv_success_code, kv_idle_s;
-    char *admin_address;
+    char *admin_address, *metrics_address;
+    bool metrics_enabled;
     uint64_t node_id;
     char *cluster_name, *cluster_listen;
     struct kt_settings_members members;

@@ -482,6 +482,19 @@ enum kt_code kt_txn_delete(struct kt_txn *txn, kt_space space, struct kt_slice k
     return KT_OK;
 }
 
+enum kt_code kt_txn_clear(struct kt_txn *txn, kt_space space)
+{
+    int rc;
+
+    KT_CHECK(txn->write);
+    rc = mdb_drop(txn->at, space, 0);
+    if (rc)
+        return code_of(rc, "cannot clear");
+    /* No put or delete has an empty key. */
+    fold(txn, txn->store->space_seed[space] & ~UINT64_C(1), kt_slice(NULL, 0), kt_slice(NULL, 0));
+    return KT_OK;
+}
+
 enum kt_code kt_txn_count(struct kt_txn *txn, kt_space space, uint64_t *count)
 {
     MDB_stat stat;

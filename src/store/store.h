@@ -81,6 +81,8 @@ KT_MUST_USE enum kt_code kt_txn_get(struct kt_txn *txn, kt_space space, struct k
 KT_MUST_USE enum kt_code kt_txn_put(struct kt_txn *txn, kt_space space, struct kt_slice key, struct kt_slice value);
 /* KT_OK also when there is no such key. */
 KT_MUST_USE enum kt_code kt_txn_delete(struct kt_txn *txn, kt_space space, struct kt_slice key);
+/* Removes every entry of a keyspace; the pages are looked at, not the entries. No cursor may be open on it. */
+KT_MUST_USE enum kt_code kt_txn_clear(struct kt_txn *txn, kt_space space);
 /* Entries in a keyspace, as the transaction sees it. */
 KT_MUST_USE enum kt_code kt_txn_count(struct kt_txn *txn, kt_space space, uint64_t *count);
 

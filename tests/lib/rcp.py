@@ -3,7 +3,9 @@
 Blocking; one request at a time unless send() and receive() are used apart. Every failure is an exception: Refused when
 the server said no, Lost when the connection ended, ProtocolError when the bytes were not what the specification says.
 """
+import collections
 import json
+import select
 import struct
 
 from .stream import Lost, ProtocolError, Stream
@@ -71,6 +73,7 @@ class Client(Stream):
         super().__init__(address, timeout)
         self.next_id = 0
         self.meta = {}
+        self.pushed = collections.deque()  # events and notices that came while a response was awaited
         if hello:
             self.hello = self.call("HELLO", {"protocol_version": 1, "client_name": "tests"})
         if token is not None:
@@ -90,11 +93,36 @@ class Client(Stream):
             raise ProtocolError("checksum")
         return payload
 
+    def receive_message(self):
+        """The next message of any kind."""
+        return json.loads(self.receive_payload().decode())
+
     def receive(self):
-        """The next response, checked against section 2.2 of the specification."""
-        message = json.loads(self.receive_payload().decode())
-        check_response(message)
+        """The next response, checked against section 2.2 of the specification. What is pushed meanwhile is kept."""
+        while True:
+            message = self.receive_message()
+            if message.get("type") == "response":
+                check_response(message)
+                return message
+            check_pushed(message)
+            self.pushed.append(message)
+
+    def event(self):
+        """The next pushed message, waited for; there may be no response before it."""
+        if self.pushed:
+            return self.pushed.popleft()
+        message = self.receive_message()
+        check_pushed(message)
         return message
+
+    def events(self, count):
+        return [self.event() for _ in range(count)]
+
+    def wait_buffered(self, seconds):
+        """Whether anything comes within the time."""
+        if self.buffer or self.pushed:
+            return True
+        return bool(select.select([self.socket], [], [], seconds)[0])
 
     def answer(self, request_id):
         message = self.receive()
@@ -115,6 +143,22 @@ class Client(Stream):
         except Refused as refused:
             return refused
         raise AssertionError("%s %r was answered with %r" % (op, params, result))
+
+
+EVENT_MEMBERS = {"type": str, "subscription_id": str, "instance_id": str, "machine": str, "version": int,
+                 "wal_offset": int, "from_state": str, "to_state": str, "event": str}
+
+
+def check_pushed(message):
+    """Section 10.3: every member is there and of its kind."""
+    if message.get("type") == "lagging":
+        ok = isinstance(message.get("subscription_id"), str) and isinstance(message.get("resumes_at"), int)
+    else:
+        ok = message.get("type") == "event" and "payload" in message and all(
+            isinstance(message.get(name), kind) for name, kind in EVENT_MEMBERS.items())
+        ok = ok and isinstance(message["payload"], (dict, type(None))) and isinstance(message.get("ctx", {}), dict)
+    if not ok:
+        raise ProtocolError("pushed %r" % (message,))
 
 
 def check_response(message):

@@ -138,6 +138,10 @@ static const struct kt_command *begin(struct engine_driver *driver, const char *
 static const struct kt_reply *run(struct engine_driver *driver, const struct kt_command *command, struct kt_call *call,
                                   const void *params)
 {
+    const struct kt_command *instead = command->instead ? command->instead(params) : NULL;
+
+    if (instead)
+        command = instead;
     if (command->kind == KT_WRITE)
         write_command(driver, command, call, params);
     else
@@ -177,7 +181,7 @@ bool engine_driver_tick(struct engine_driver *driver)
     struct kt_error error;
 
     kt_buf_clear(&driver->op);
-    KT_CHECK(kt_state_tick(driver->state, driver->now_ms, &driver->op) == KT_OK);
+    KT_CHECK(kt_state_tick(driver->state, driver->now_ms, &driver->op, &driver->next_ms) == KT_OK);
     if (driver->op.len == 0)
         return false;
     kt_op_stamp_time(driver->op.data, driver->now_ms);

@@ -15,6 +15,7 @@ struct engine_driver {
     char folder[64];                 /* a temporary one */
     char path[96];                   /* of the data file */
     kt_time_ms now_ms;               /* wall time of everything that runs; starts at 1000000, moves only by hand */
+    kt_time_ms next_ms;              /* when the last engine_driver_tick wants the next one */
     struct kt_arena arena;           /* of the last command */
     struct kt_buf op;                /* the last operation, as it was applied */
     struct kt_reply reply;           /* of the last command */

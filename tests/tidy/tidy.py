@@ -65,8 +65,11 @@ MAY_INCLUDE = {
 
 # The files that list the engines, and so know them by name.
 ENGINE_LISTS = {"src/engines/registry.c", "src/engines/state.c"}
-# A binary protocol fills the parameters of the engine it speaks for: it knows that engine's promise, not its inside.
+# A protocol fills the parameters of the engine it speaks for, or renders its changes: it knows that engine's promise,
+# not its inside.
 PROMISES = {
+    ("protocol:proto_rcp", "src/engines/machine/change.h"),
+    ("protocol:proto_rcp", "src/engines/machine/machine.h"),
     ("protocol:proto_kv", "src/engines/kv/kv.h"),
     ("protocol:proto_kv", "src/engines/kv/kv_value.h"),
 }
@@ -83,6 +86,7 @@ LIBRARIES = [
         # In cluster/node only what runs it: the replica itself is driven by the simulator as well.
         r"(?!cluster/node/).*|cluster/node/(cluster|runtime\w*|applier\w*)\.[ch]",
     ),
+    (r"histedit\.h", {"cli"}, r"src/cli/edit\.c"),
     (r"openssl/.*", {"auth", "wire", "transport", "gateway", "protocol", "admin", "client", "node", "cli"}, r".*"),
 ]
 

@@ -209,23 +209,23 @@ static void definition__wrong_meaning__refused(void **state)
         {"{\"states\":[\"a\"],\"initial\":\"A\",\"transitions\":[]}",
          "invalid machine definition: initial state 'A' not in states list"},
         {"{" S "\"transitions\":[{\"from\":\"a\",\"event\":\"E\",\"to\":\"c\"}]}",
-         "invalid machine definition: transition target 'c' not in states list"},
+         "invalid machine definition: transition target 'c' not in states list (transitions[0])"},
         {"{" S "\"transitions\":[{\"from\":\"c\",\"event\":\"E\",\"to\":\"b\"}]}",
-         "invalid machine definition: transition source 'c' not in states list"},
+         "invalid machine definition: transition source 'c' not in states list (transitions[0])"},
         {"{" S "\"transitions\":[{\"from\":[\"a\",\"*\"],\"event\":\"E\",\"to\":\"b\"}]}",
-         "invalid machine definition: transition source '*' not in states list"},
+         "invalid machine definition: transition source '*' not in states list (transitions[0])"},
         {"{" S "\"transitions\":[{\"from\":\"a\",\"event\":\"E\",\"to\":\"b\",\"guard\":\"\"}]}",
-         "invalid guard expression: empty guard expression"},
+         "invalid guard expression: empty guard expression (transitions[0])"},
         {"{" S "\"transitions\":[{\"from\":\"a\",\"event\":\"E\",\"to\":\"b\",\"guard\":\"ctx.a ==\"}]}",
-         "invalid guard expression: invalid number: ''"},
+         "invalid guard expression: invalid number: '' (transitions[0])"},
         /* Target before guard before source, and one transition after the other. */
         {"{" S "\"transitions\":[{\"from\":\"c\",\"event\":\"E\",\"to\":\"d\",\"guard\":\"x\"}]}",
-         "invalid machine definition: transition target 'd' not in states list"},
+         "invalid machine definition: transition target 'd' not in states list (transitions[0])"},
         {"{" S "\"transitions\":[{\"from\":\"c\",\"event\":\"E\",\"to\":\"b\",\"guard\":\"x\"}]}",
-         "invalid guard expression: field must start with 'ctx.'"},
+         "invalid guard expression: field must start with 'ctx.' (transitions[0])"},
         {"{" S "\"transitions\":[{\"from\":\"c\",\"event\":\"E\",\"to\":\"b\"},{\"from\":\"a\",\"event\":\"E\",\"to\":"
          "\"d\"}]}",
-         "invalid machine definition: transition source 'c' not in states list"},
+         "invalid machine definition: transition source 'c' not in states list (transitions[0])"},
     };
 
     (void)state;
@@ -233,7 +233,7 @@ static void definition__wrong_meaning__refused(void **state)
         assert_refused(rows[i].text, rows[i].words);
 }
 
-#define DUPLICATE "invalid machine definition: duplicate transition from 'a' on event 'E'"
+#define DUPLICATE(at) "invalid machine definition: duplicate transition from 'a' on event 'E' (transitions[" at "])"
 
 static void definition__second_behind_an_unguarded_one__refused(void **state)
 {
@@ -241,14 +241,14 @@ static void definition__second_behind_an_unguarded_one__refused(void **state)
     assert_refused("{" S
                    "\"transitions\":[{\"from\":\"a\",\"event\":\"E\",\"to\":\"b\"},{\"from\":\"a\",\"event\":\"E\","
                    "\"to\":\"a\"}]}",
-                   DUPLICATE);
+                   DUPLICATE("1"));
     assert_refused("{" S "\"transitions\":[{\"from\":\"a\",\"event\":\"E\",\"to\":\"b\"},{\"from\":[\"b\",\"a\"],"
                    "\"event\":\"E\",\"to\":\"a\",\"guard\":\"ctx.x\"}]}",
-                   DUPLICATE);
-    assert_refused("{" S "\"transitions\":[{\"from\":[\"a\",\"a\"],\"event\":\"E\",\"to\":\"b\"}]}", DUPLICATE);
+                   DUPLICATE("1"));
+    assert_refused("{" S "\"transitions\":[{\"from\":[\"a\",\"a\"],\"event\":\"E\",\"to\":\"b\"}]}", DUPLICATE("0"));
     assert_refused("{" S "\"transitions\":[{\"from\":\"a\",\"event\":\"E\",\"to\":\"b\",\"guard\":\"ctx.x\"},{\"from\":"
                    "\"a\",\"event\":\"E\",\"to\":\"b\"},{\"from\":\"a\",\"event\":\"E\",\"to\":\"b\"}]}",
-                   DUPLICATE);
+                   DUPLICATE("2"));
 }
 
 /* The names of the targets that a state has on an event, in the order of trying. */

@@ -44,33 +44,39 @@ static void put__bad_parameters__refused(void **state)
 {
     struct engine_driver *driver = *state;
     static const struct {
-        const char *params, *words;
+        const char *params, *words, *details;
     } rows[] = {
-        {"{\"version\":1,\"definition\":" TINY "}", "missing field 'machine'"},
-        {"{\"machine\":\"\",\"version\":1,\"definition\":" TINY "}", "field 'machine' must not be empty"},
-        {"{\"machine\":\"m\",\"definition\":" TINY "}", "missing field 'version'"},
+        {"{\"version\":1,\"definition\":" TINY "}", "missing field 'machine'", ""},
+        {"{\"machine\":\"\",\"version\":1,\"definition\":" TINY "}", "field 'machine' must not be empty", ""},
+        {"{\"machine\":\"m\",\"definition\":" TINY "}", "missing field 'version'", ""},
         {"{\"machine\":\"m\",\"version\":\"1\",\"definition\":" TINY "}",
-         "field 'version' must be a non-negative integer"},
+         "field 'version' must be a non-negative integer", ""},
         {"{\"machine\":\"m\",\"version\":1.0,\"definition\":" TINY "}",
-         "field 'version' must be a non-negative integer"},
-        {"{\"machine\":\"m\",\"version\":-1,\"definition\":" TINY "}",
-         "field 'version' must be a non-negative integer"},
+         "field 'version' must be a non-negative integer", ""},
+        {"{\"machine\":\"m\",\"version\":-1,\"definition\":" TINY "}", "field 'version' must be a non-negative integer",
+         ""},
         {"{\"machine\":\"m\",\"version\":2147483648,\"definition\":" TINY "}",
-         "field 'version' is 2147483648, the limit is 2147483647"},
-        {"{\"machine\":\"m\",\"version\":1}", "missing field 'definition'"},
-        {"{\"machine\":\"m\",\"version\":1,\"definition\":null}", "missing field 'definition'"},
-        {"{\"machine\":\"m\",\"version\":1,\"definition\":[]}", "field 'definition' must be an object"},
-        {"{\"machine\":\"m\",\"version\":1,\"definition\":{}}", "JSON error: missing field `states`"},
+         "field 'version' is 2147483648, the limit is 2147483647", ""},
+        {"{\"machine\":\"m\",\"version\":1}", "missing field 'definition'", ""},
+        {"{\"machine\":\"m\",\"version\":1,\"definition\":null}", "missing field 'definition'", ""},
+        {"{\"machine\":\"m\",\"version\":1,\"definition\":[]}", "field 'definition' must be an object", ""},
+        {"{\"machine\":\"m\",\"version\":1,\"definition\":{}}", "JSON error: missing field `states`",
+         "{\"field\":\"states\"}"},
         {"{\"machine\":\"m\",\"version\":1,\"definition\":{\"states\":[],\"initial\":\"X\",\"transitions\":[]}}",
-         "invalid machine definition: initial state 'X' not in states list"},
+         "invalid machine definition: initial state 'X' not in states list", "{\"field\":\"initial\",\"state\":\"X\"}"},
+        {"{\"machine\":\"m\",\"version\":1,\"definition\":{\"states\":[\"a\"],\"initial\":\"a\",\"transitions\":[{"
+         "\"from\":"
+         "\"a\",\"event\":\"E\",\"to\":\"b\"}]}}",
+         "invalid machine definition: transition target 'b' not in states list (transitions[0])",
+         "{\"event\":\"E\",\"field\":\"to\",\"state\":\"b\",\"transition\":0}"},
     };
 
     for (size_t i = 0; i < KT_COUNT(rows); i++)
-        expect_fail(driver, "machine.put", rows[i].params, KT_BAD_REQUEST, rows[i].words, "");
+        expect_fail(driver, "machine.put", rows[i].params, KT_BAD_REQUEST, rows[i].words, rows[i].details);
     assert_int_equal(last_index(driver), 0);
     /* An invalid definition is refused as such also where a version exists. */
     put_machine(driver, "m", 1, TINY);
-    expect_fail(driver, "machine.put", rows[11].params, KT_BAD_REQUEST, rows[11].words, "");
+    expect_fail(driver, "machine.put", rows[11].params, KT_BAD_REQUEST, rows[11].words, rows[11].details);
 }
 
 static void put__versions_at_the_borders__stored(void **state)

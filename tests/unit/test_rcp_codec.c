@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "engines/rcp_error.h"
 #include "wire/writer.h"
 
 #define V3_HEX                                                                                                         \
@@ -407,12 +408,12 @@ static void errors__every_code__has_one_of_the_sixteen_and_no_forbidden_words(vo
 
     (void)state;
     for (unsigned number = 0; number < 100; number++) {
-        struct rcp_error_row row;
+        struct kt_rcp_error row;
         bool found = false;
 
         if (!kt_code_known(number))
             continue;
-        row = rcp_error_row((enum kt_code)number);
+        row = kt_rcp_error((enum kt_code)number);
         for (size_t i = 0; i < KT_COUNT(sixteen); i++)
             found = found || strcmp(sixteen[i], row.code) == 0;
         assert_true(found);

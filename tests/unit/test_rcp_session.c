@@ -275,25 +275,13 @@ static void info__on_a_fresh_node__has_the_union_of_members(void **state)
     fixture_close(&f);
 }
 
-static void operation__of_a_later_version__is_refused_by_name(void **state)
+static void operation__unknown__is_refused_by_name_and_the_session_goes_on(void **state)
 {
-    static const char *const names[] = {"BATCH",    "WATCH_INSTANCE", "WATCH_ALL", "UNWATCH",  "SNAPSHOT_INSTANCE",
-                                        "WAL_READ", "WAL_STATS",      "COMPACT",   "FLUSH_ALL"};
     struct fixture f;
 
     (void)state;
     fixture_open(&f, NULL);
     ask(&f, HELLO, OK("\"h\"", "{..."));
-    for (size_t i = 0; i < KT_COUNT(names); i++) {
-        char line[96], expected[320];
-        size_t engine;
-
-        if (kt_command_by_rcp(kt_slice_text(names[i]), &engine))
-            continue;
-        snprintf(line, sizeof(line), "{\"id\":\"1\",\"op\":\"%s\"}", names[i]);
-        snprintf(expected, sizeof(expected), BAD("\"1\"", "operation %s is not available in this version"), names[i]);
-        ask(&f, line, expected);
-    }
     ask(&f, "{\"id\":\"1\",\"op\":\"put_machine\"}", BAD("\"1\"", "unknown operation 'put_machine'"));
     ask(&f, "{\"id\":\"1\",\"op\":\"\"}", BAD("\"1\"", "unknown operation ''"));
     assert_false(kt_conn_memory_finished(f.conn));
@@ -533,7 +521,7 @@ int main(void)
         cmocka_unit_test(auth__required__guards_every_operation_but_three),
         cmocka_unit_test(auth__not_required__takes_any_token_but_an_empty_one),
         cmocka_unit_test(info__on_a_fresh_node__has_the_union_of_members),
-        cmocka_unit_test(operation__of_a_later_version__is_refused_by_name),
+        cmocka_unit_test(operation__unknown__is_refused_by_name_and_the_session_goes_on),
         cmocka_unit_test(bye__answered__ends_the_session_and_what_was_behind),
         cmocka_unit_test(message__that_cannot_be_read__is_answered_and_ends_the_session),
         cmocka_unit_test(message__with_a_wrong_member__is_refused_and_the_session_goes_on),

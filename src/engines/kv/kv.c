@@ -72,13 +72,14 @@ static void kv_close(void *state)
     kt_free(kv);
 }
 
-static enum kt_code kv_tick(void *state, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op)
+static enum kt_code kv_tick(void *state, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op, kt_time_ms *next_ms)
 {
     struct kt_kv *kv = state;
     struct kt_kv_expire body = {.given = 1, .cutoff_ms = now_ms};
     int64_t expires_at_ns;
     enum kt_code code;
 
+    (void)next_ms;
     code = kt_kv_next_expiry(&kv->table, txn, &expires_at_ns);
     if (code == KT_NOT_FOUND)
         return KT_OK;

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/hash.h"
+#include "engines/machine/instance.h"
 #include "engines/machine/text.h"
 #include "wire/reader.h"
 #include "wire/writer.h"
@@ -194,6 +195,20 @@ enum kt_code catalog_compiled(struct machine *machine, struct kt_txn *txn, uint3
     return KT_OK;
 }
 
+enum kt_code catalog_definition(const struct machine *machine, struct kt_txn *txn, uint32_t machine_id,
+                                uint32_t version, struct kt_arena *arena, struct definition *definition)
+{
+    struct stored_definition stored;
+    enum kt_code code = find_definition(machine, txn, machine_id, version, &stored);
+
+    if (code != KT_OK)
+        return code;
+    if (definition_read(kt_arena_dup(arena, stored.text), arena, definition, NULL) != KT_OK)
+        return KT_CORRUPT;
+    definition_index(definition, arena);
+    return KT_OK;
+}
+
 /* Putting. */
 
 static void reply_put(struct kt_reply *reply, const struct machine_put_op *op, bool created)
@@ -245,10 +260,16 @@ static enum kt_code put_new_version(struct machine *machine, struct kt_txn *txn,
                                     const struct machine_put_op *op, struct catalog_machine found,
                                     const struct definition *definition)
 {
+    struct kt_machine_change change = {
+        .kind = KT_MACHINE_CHANGE_PUT, .machine = op->machine, .version = op->version, .definition = op->definition};
     struct kt_buf *record = &machine->record;
-    uint8_t key[8];
-    enum kt_code code;
+    uint8_t key[8], change_key[KT_CHANGE_KEY_BYTES];
+    enum kt_code code = kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, change_key);
 
+    if (code == KT_OK)
+        code = kt_change_put(&machine->changes, txn, change_key, &machine->change);
+    if (code != KT_OK)
+        return code;
     kt_buf_clear(record);
     kt_write_varint(record, found.id);
     kt_write_varint(record, found.version_count + 1);
@@ -266,6 +287,8 @@ static enum kt_code put_new_version(struct machine *machine, struct kt_txn *txn,
     if (kt_buf_code(record) != KT_OK)
         return KT_INTERNAL;
     kt_put_le64(record->data, kt_hash64(0, record->data + 8, record->len - 8));
+    if (definition->timed && (code = instance_add_count(machine, txn, 't', 0, 1)) != KT_OK)
+        return code;
     return kt_txn_put(txn, machine->definitions, definition_key(key, found.id, (uint32_t)op->version),
                       kt_buf_slice(record));
 }

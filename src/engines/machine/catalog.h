@@ -22,6 +22,13 @@ KT_MUST_USE enum kt_code catalog_group(const struct machine *machine, struct kt_
 KT_MUST_USE enum kt_code catalog_compiled(struct machine *machine, struct kt_txn *txn, uint32_t machine_id,
                                           uint32_t version, uint64_t *hash, const struct compiled **compiled);
 
+/*
+ * The definition of a version, read and indexed into the arena: for queries. KT_NOT_FOUND, KT_CORRUPT, or the store's
+ * failure. Any thread.
+ */
+KT_MUST_USE enum kt_code catalog_definition(const struct machine *machine, struct kt_txn *txn, uint32_t machine_id,
+                                            uint32_t version, struct kt_arena *arena, struct definition *definition);
+
 void compiled_cache_init(struct compiled_cache *cache);
 void compiled_cache_release(struct compiled_cache *cache);
 

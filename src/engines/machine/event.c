@@ -2,10 +2,12 @@
  * APPLY_EVENT: one instance is read, judged and written back. The order of the checks is part of what clients see:
  * instance, repetition, expected state, expected offset, transition, guard.
  */
+#include "engines/machine/event.h"
+
 #include "engines/machine/catalog.h"
 #include "engines/machine/idempotency.h"
-#include "engines/machine/instance.h"
 #include "engines/machine/merge.h"
+#include "engines/machine/timer.h"
 
 static enum kt_code check_expectations(const struct kt_machine_event_params *op, const struct instance *instance,
                                        struct kt_reply *reply)
@@ -79,6 +81,56 @@ static void reply_event(struct kt_reply *reply, const struct kt_machine_event_pa
     kt_json_end_object(&writer);
 }
 
+void event_take(const struct compiled *compiled, const struct definition_transition *transition,
+                const struct kt_apply *apply, struct instance *instance)
+{
+    instance->state_at = transition->target;
+    instance->state = compiled->definition.states[transition->target];
+    instance->group = compiled->groups[transition->target];
+    instance->updated_ms = apply->time_ms;
+    instance->last_offset = apply->index;
+}
+
+enum kt_code event_write_begin(struct machine *machine, struct kt_txn *txn, const struct kt_apply *apply,
+                               struct event_write *write)
+{
+    struct kt_machine_change change = {
+        .kind = KT_MACHINE_CHANGE_EVENT,
+        .instance_id = write->id,
+        .machine = write->before->machine,
+        .version = write->before->version,
+        .from_state = write->before->state,
+        .to_state = write->after->state,
+        .event = write->event,
+        .payload = write->payload,
+        .ctx = write->after->ctx,
+        .has_event_id = write->after->has_event_id,
+        .has_key = write->idempotency_key.len > 0,
+        .event_id = write->after->event_id,
+        .idempotency_key = write->idempotency_key,
+    };
+
+    instance_encode(write->after, &write->key, write->id, &machine->record);
+    /* The record has room for the largest context and all names. */
+    if (kt_buf_code(&machine->record) != KT_OK)
+        return KT_INTERNAL;
+    return kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, write->change_key);
+}
+
+enum kt_code event_write_end(struct machine *machine, struct kt_txn *txn, const struct event_write *write)
+{
+    enum kt_code code =
+        kt_txn_put(txn, machine->instances, kt_slice(write->key.bytes, write->key.len), kt_buf_slice(&machine->record));
+
+    if (code == KT_OK)
+        code = kt_change_put(&machine->changes, txn, write->change_key, &machine->change);
+    if (code == KT_OK && write->after->group != write->before->group)
+        code = instance_move(machine, txn, write->before, write->after->group);
+    if (code == KT_OK)
+        code = timers_replace(machine, txn, write->before, write->after, write->id);
+    return code;
+}
+
 /* Decides what the instance becomes; writes nothing. */
 static enum kt_code decide(struct machine *machine, struct kt_txn *txn, const struct kt_apply *apply,
                            const struct kt_machine_event_params *op, const struct instance *before,
@@ -101,11 +153,8 @@ static enum kt_code decide(struct machine *machine, struct kt_txn *txn, const st
     *after = *before;
     if ((code = merge(machine, op, before->ctx, &after->ctx, reply)) != KT_OK)
         return code;
-    after->state_at = transition->target;
-    after->state = compiled->definition.states[transition->target];
-    after->group = compiled->groups[transition->target];
-    after->updated_ms = apply->time_ms;
-    after->last_offset = apply->index;
+    event_take(compiled, transition, apply, after);
+    timers_set(compiled, after, apply->time_ms, apply->time_ms);
     after->has_event_id = KT_GIVEN(op, KT_MACHINE_EVENT_EVENT_ID);
     after->event_id = op->event_id;
     return KT_OK;
@@ -118,16 +167,17 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
     struct machine *machine = state;
     struct idempotency_key once = {
         .operation = IDEMPOTENCY_EVENT, .instance = op->instance_id, .key = op->idempotency_key};
+    struct event_write write = {
+        .id = op->instance_id, .event = op->event, .payload = op->payload, .idempotency_key = op->idempotency_key};
     struct instance before, after;
     struct idempotency_slot slot;
-    struct instance_key key;
     struct kt_error error;
     enum kt_code code;
 
     machine_begin(machine);
     if (kt_struct_check(&machine_op_event.body, op, &error) != KT_OK)
         return kt_reply_fail_error(reply, &error);
-    code = instance_find(machine, txn, op->instance_id, &key, &before);
+    code = instance_find(machine, txn, op->instance_id, &write.key, &before);
     if (code == KT_NOT_FOUND || (code == KT_OK && before.deleted))
         return fail_instance_not_found(reply, op->instance_id);
     if (code != KT_OK)
@@ -137,16 +187,14 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
         return code;
     if ((code = decide(machine, txn, apply, op, &before, &after, reply)) != KT_OK)
         return code;
+    write.before = &before;
+    write.after = &after;
     reply_event(reply, op, &before, &after);
-    instance_encode(&after, &key, op->instance_id, &machine->record);
     if (kt_buf_code(&reply->body) != KT_OK)
         return machine_buf_failed(&reply->body, reply);
-    if (kt_buf_code(&machine->record) != KT_OK)
-        return machine_buf_failed(&machine->record, reply);
-
-    code = kt_txn_put(txn, machine->instances, kt_slice(key.bytes, key.len), kt_buf_slice(&machine->record));
-    if (code == KT_OK && after.group != before.group)
-        code = instance_move(machine, txn, &before, after.group);
+    code = event_write_begin(machine, txn, apply, &write);
+    if (code == KT_OK)
+        code = event_write_end(machine, txn, &write);
     if (code == KT_OK)
         code = idempotency_keep(machine, txn, apply, &once, &slot, reply);
     return code;

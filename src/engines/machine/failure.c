@@ -58,6 +58,26 @@ enum kt_code fail_machine_limit(struct kt_reply *reply, struct kt_slice machine,
     return KT_MACHINE_LIMIT;
 }
 
+enum kt_code fail_definition(struct kt_reply *reply, const struct kt_error *error, const struct definition_fault *fault)
+{
+    struct kt_json_writer writer;
+
+    kt_reply_fail_error(reply, error);
+    if (!fault->in_transition && !fault->member)
+        return reply->code;
+    writer = begin_details(reply);
+    if (fault->event.len > 0)
+        kt_json_put_string_member(&writer, "event", fault->event);
+    if (fault->member)
+        kt_json_put_text_member(&writer, "field", fault->member);
+    if (fault->state.len > 0)
+        kt_json_put_string_member(&writer, "state", fault->state);
+    if (fault->in_transition)
+        kt_json_put_u64_member(&writer, "transition", fault->transition);
+    kt_json_end_object(&writer);
+    return reply->code;
+}
+
 enum kt_code fail_instance_not_found(struct kt_reply *reply, struct kt_slice id)
 {
     struct kt_json_writer writer;

@@ -49,6 +49,8 @@ struct parser {
 };
 
 #define NO_JUMP UINT32_MAX
+/* Bytes of a refused number that the sentence shows, so that there is room for where it stands. */
+#define NUMBER_SHOWN_MAX 64
 
 static enum kt_code refuse(struct parser *parser, const char *why)
 {
@@ -169,7 +171,7 @@ static enum kt_code parse_number(struct parser *parser, struct step *step)
             return KT_OK;
     }
     return kt_error_set(parser->error, KT_BAD_REQUEST, "invalid guard expression: invalid number: '%.*s'",
-                        (int)(parser->at - from), from);
+                        (int)KT_MIN(parser->at - from, (ptrdiff_t)NUMBER_SHOWN_MAX), from);
 }
 
 /* Behind the opening quote. */
@@ -321,8 +323,7 @@ enum kt_code guard_parse(struct kt_slice text, struct kt_arena *arena, struct gu
     return code;
 }
 
-/* Follows a path from the context to a value; a missing one is null. False when the work is used up. */
-static bool find_field(struct kt_slice ctx, struct kt_slice path, struct kt_slice *value, uint64_t *work_bytes)
+bool guard_find(struct kt_slice ctx, struct kt_slice path, struct kt_slice *value, uint64_t *work_bytes)
 {
     const char *at = path.data, *end = at + path.len;
     struct kt_slice container = ctx;
@@ -415,6 +416,38 @@ static bool test(const struct step *step, struct kt_slice value)
     return false;
 }
 
+bool guard_is_path(struct kt_slice text)
+{
+    const char *at = text.data;
+
+    for (size_t i = 0; i < text.len; i++)
+        if (!is_field(at[i]))
+            return false;
+    return text.len > 0;
+}
+
+static bool is_test(const struct step *step)
+{
+    return step->kind != STEP_NOT && step->kind != STEP_JUMP_IF_FALSE && step->kind != STEP_JUMP_IF_TRUE;
+}
+
+size_t guard_field_count(const struct guard *guard)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < guard->count; i++)
+        count += is_test(&guard->steps[i]);
+    return count;
+}
+
+struct kt_slice guard_field(const struct guard *guard, size_t at)
+{
+    for (size_t i = 0; i < guard->count; i++)
+        if (is_test(&guard->steps[i]) && at-- == 0)
+            return guard->steps[i].path;
+    return kt_slice("", 0);
+}
+
 bool guard_evaluate(const struct guard *guard, struct kt_slice ctx, uint64_t *work_bytes)
 {
     struct kt_slice value;
@@ -430,7 +463,7 @@ bool guard_evaluate(const struct guard *guard, struct kt_slice ctx, uint64_t *wo
             if (verdict == (step->kind == STEP_JUMP_IF_TRUE))
                 at = step->jump;
         } else {
-            if (!find_field(ctx, step->path, &value, work_bytes))
+            if (!guard_find(ctx, step->path, &value, work_bytes))
                 return false;
             verdict = test(step, value);
         }

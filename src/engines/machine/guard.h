@@ -38,4 +38,16 @@ KT_MUST_USE enum kt_code guard_parse(struct kt_slice text, struct kt_arena *aren
  */
 bool guard_evaluate(const struct guard *guard, struct kt_slice ctx, uint64_t *work_bytes);
 
+/*
+ * The member of a context that a path (a field without "ctx.") leads to; a missing one is null. The work is counted as
+ * by guard_evaluate; false when it is used up. Any thread.
+ */
+bool guard_find(struct kt_slice ctx, struct kt_slice path, struct kt_slice *value, uint64_t *work_bytes);
+/* Text that can be the path of a field. */
+bool guard_is_path(struct kt_slice text);
+
+/* The fields that a guard names, in the order of its text, repeated ones too: how many, and the path of one. */
+size_t guard_field_count(const struct guard *guard);
+struct kt_slice guard_field(const struct guard *guard, size_t at);
+
 #endif

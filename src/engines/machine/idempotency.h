@@ -16,6 +16,8 @@ enum idempotency_operation {
     IDEMPOTENCY_CREATE = 1,
     IDEMPOTENCY_DELETE = 2,
     IDEMPOTENCY_EVENT = 3,
+    IDEMPOTENCY_BATCH = 4,
+    IDEMPOTENCY_MIGRATE = 5,
 };
 
 struct idempotency_key {

@@ -3,11 +3,13 @@
 #include "base/hash.h"
 #include "engines/machine/catalog.h"
 #include "engines/machine/idempotency.h"
+#include "engines/machine/timer.h"
 #include "wire/reader.h"
 #include "wire/writer.h"
 
 #define FLAG_DELETED  1u
 #define FLAG_EVENT_ID 2u
+#define FLAG_TIMERS   4u
 
 /* First bytes of a key. */
 #define KEY_PLAIN  0u
@@ -24,7 +26,8 @@ void instance_order(uint8_t out[INSTANCE_ORDER_BYTES], kt_index index, uint32_t 
 void instance_encode(const struct instance *instance, const struct instance_key *key, struct kt_slice id,
                      struct kt_buf *out)
 {
-    unsigned flags = (instance->deleted ? FLAG_DELETED : 0) | (instance->has_event_id ? FLAG_EVENT_ID : 0);
+    unsigned flags = (instance->deleted ? FLAG_DELETED : 0) | (instance->has_event_id ? FLAG_EVENT_ID : 0) |
+                     (instance->timer_count > 0 ? FLAG_TIMERS : 0);
 
     kt_buf_append_u8(out, (uint8_t)flags);
     kt_write_le64(out, instance->definition_hash);
@@ -42,6 +45,26 @@ void instance_encode(const struct instance *instance, const struct instance_key 
     kt_write_string(out, instance->state);
     kt_write_string(out, instance->event_id);
     kt_write_string(out, instance->ctx);
+    if (instance->timer_count > 0)
+        kt_write_varint(out, instance->timer_count);
+    for (uint32_t i = 0; i < instance->timer_count; i++) {
+        kt_write_varint(out, instance->timers[i].transition);
+        kt_write_varint(out, instance->timers[i].due_ms);
+        kt_write_string(out, instance->timers[i].event);
+    }
+}
+
+static bool decode_timers(struct kt_reader *reader, struct instance *instance)
+{
+    instance->timer_count = (uint32_t)kt_read_varint(reader);
+    if (instance->timer_count > MACHINE_TIMERS_MAX)
+        return false;
+    for (uint32_t i = 0; i < instance->timer_count; i++) {
+        instance->timers[i].transition = (uint32_t)kt_read_varint(reader);
+        instance->timers[i].due_ms = kt_read_varint(reader);
+        instance->timers[i].event = kt_read_string(reader);
+    }
+    return true;
 }
 
 static enum kt_code decode_instance(struct kt_slice record, struct instance *instance, struct kt_slice *id)
@@ -68,7 +91,17 @@ static enum kt_code decode_instance(struct kt_slice record, struct instance *ins
     instance->state = kt_read_string(&reader);
     instance->event_id = kt_read_string(&reader);
     instance->ctx = kt_read_string(&reader);
+    instance->timer_count = 0;
+    if ((flags & FLAG_TIMERS) && !decode_timers(&reader, instance))
+        return KT_CORRUPT;
     return kt_reader_done(&reader) ? KT_OK : KT_CORRUPT;
+}
+
+enum kt_code instance_decode(struct kt_slice record, struct instance *instance)
+{
+    struct kt_slice id;
+
+    return decode_instance(record, instance, &id);
 }
 
 /*
@@ -144,7 +177,7 @@ enum kt_code instance_count(const struct machine *machine, struct kt_txn *txn, c
     return KT_OK;
 }
 
-static enum kt_code add_count(struct machine *machine, struct kt_txn *txn, char kind, uint32_t number, int by)
+enum kt_code instance_add_count(struct machine *machine, struct kt_txn *txn, char kind, uint32_t number, int by)
 {
     uint8_t key[5], value[8];
     uint64_t count;
@@ -176,9 +209,9 @@ enum kt_code instance_move(struct machine *machine, struct kt_txn *txn, const st
     if (code == KT_OK)
         code = kt_txn_put(txn, machine->by_group, order_key(key, to_group, instance), kt_slice("", 0));
     if (code == KT_OK)
-        code = add_count(machine, txn, 'g', instance->group, -1);
+        code = instance_add_count(machine, txn, 'g', instance->group, -1);
     if (code == KT_OK)
-        code = add_count(machine, txn, 'g', to_group, 1);
+        code = instance_add_count(machine, txn, 'g', to_group, 1);
     return code;
 }
 
@@ -195,9 +228,9 @@ static enum kt_code enter(struct machine *machine, struct kt_txn *txn, const str
     if (code == KT_OK)
         code = kt_txn_put(txn, machine->by_group, order_key(key, instance->group, instance), kt_slice("", 0));
     if (code == KT_OK)
-        code = add_count(machine, txn, 'm', instance->machine_id, 1);
+        code = instance_add_count(machine, txn, 'm', instance->machine_id, 1);
     if (code == KT_OK)
-        code = add_count(machine, txn, 'g', instance->group, 1);
+        code = instance_add_count(machine, txn, 'g', instance->group, 1);
     return code;
 }
 
@@ -213,9 +246,9 @@ static enum kt_code leave(struct machine *machine, struct kt_txn *txn, const str
     if (code == KT_OK)
         code = kt_txn_delete(txn, machine->by_group, order_key(key, instance->group, instance));
     if (code == KT_OK)
-        code = add_count(machine, txn, 'm', instance->machine_id, -1);
+        code = instance_add_count(machine, txn, 'm', instance->machine_id, -1);
     if (code == KT_OK)
-        code = add_count(machine, txn, 'g', instance->group, -1);
+        code = instance_add_count(machine, txn, 'g', instance->group, -1);
     return code;
 }
 
@@ -286,6 +319,7 @@ static enum kt_code make_instance(struct machine *machine, struct kt_txn *txn, c
         .state = compiled->definition.states[compiled->definition.initial],
         .ctx = op->initial_ctx,
     };
+    timers_set(compiled, instance, apply->time_ms, apply->time_ms);
     return find_serial(machine, txn, apply->index, &instance->created_serial);
 }
 
@@ -295,6 +329,14 @@ enum kt_code machine_create_apply(void *state, struct kt_txn *txn, const struct 
     const struct machine_create_op *op = body;
     struct machine *machine = state;
     struct idempotency_key once = {.operation = IDEMPOTENCY_CREATE, .key = op->idempotency_key};
+    struct kt_machine_change change = {.kind = KT_MACHINE_CHANGE_CREATE,
+                                       .instance_id = op->instance_id,
+                                       .machine = op->machine,
+                                       .version = op->version,
+                                       .ctx = op->initial_ctx,
+                                       .has_key = op->idempotency_key.len > 0,
+                                       .idempotency_key = op->idempotency_key};
+    uint8_t change_key[KT_CHANGE_KEY_BYTES];
     struct idempotency_slot slot;
     struct instance_key key;
     struct instance instance;
@@ -324,10 +366,18 @@ enum kt_code machine_create_apply(void *state, struct kt_txn *txn, const struct 
         return machine_buf_failed(&reply->body, reply);
     if (kt_buf_code(&machine->record) != KT_OK)
         return machine_buf_failed(&machine->record, reply);
+    change.to_state = instance.state;
+    code = kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, change_key);
+    if (code != KT_OK)
+        return code;
 
     code = kt_txn_put(txn, machine->instances, kt_slice(key.bytes, key.len), kt_buf_slice(&machine->record));
     if (code == KT_OK)
+        code = kt_change_put(&machine->changes, txn, change_key, &machine->change);
+    if (code == KT_OK)
         code = enter(machine, txn, &instance, op->instance_id);
+    if (code == KT_OK)
+        code = timers_replace(machine, txn, NULL, &instance, op->instance_id);
     if (code == KT_OK)
         code = idempotency_keep(machine, txn, apply, &once, &slot, reply);
     return code;
@@ -355,9 +405,14 @@ enum kt_code machine_delete_apply(void *state, struct kt_txn *txn, const struct 
     struct machine *machine = state;
     struct idempotency_key once = {
         .operation = IDEMPOTENCY_DELETE, .instance = op->instance_id, .key = op->idempotency_key};
+    struct kt_machine_change change = {.kind = KT_MACHINE_CHANGE_DELETE,
+                                       .instance_id = op->instance_id,
+                                       .has_key = KT_GIVEN(op, KT_MACHINE_DELETE_IDEMPOTENCY_KEY),
+                                       .idempotency_key = op->idempotency_key};
+    uint8_t change_key[KT_CHANGE_KEY_BYTES];
     struct idempotency_slot slot;
     struct instance_key key;
-    struct instance instance;
+    struct instance instance, before;
     struct kt_error error;
     bool first;
     enum kt_code code;
@@ -375,6 +430,8 @@ enum kt_code machine_delete_apply(void *state, struct kt_txn *txn, const struct 
         return code;
     first = !instance.deleted;
     if (first) {
+        before = instance;
+        instance.timer_count = 0;
         instance.deleted = true;
         instance.last_offset = apply->index;
         instance.updated_ms = apply->time_ms;
@@ -389,9 +446,18 @@ enum kt_code machine_delete_apply(void *state, struct kt_txn *txn, const struct 
         return machine_buf_failed(&machine->record, reply);
 
     if (first) {
+        change.machine = instance.machine;
+        change.version = instance.version;
+        code = kt_machine_change_write(&machine->changes, txn, apply, &change, &machine->change, change_key);
+        if (code != KT_OK)
+            return code;
         code = kt_txn_put(txn, machine->instances, kt_slice(key.bytes, key.len), kt_buf_slice(&machine->record));
         if (code == KT_OK)
+            code = kt_change_put(&machine->changes, txn, change_key, &machine->change);
+        if (code == KT_OK)
             code = leave(machine, txn, &instance);
+        if (code == KT_OK)
+            code = timers_replace(machine, txn, &before, &instance, op->instance_id);
         if (code != KT_OK)
             return code;
     }
@@ -399,6 +465,28 @@ enum kt_code machine_delete_apply(void *state, struct kt_txn *txn, const struct 
 }
 
 /* Looking. */
+
+/* In the order in which they are due, of those due together the definition's first. */
+static void put_timers(struct kt_json_writer *writer, const struct instance *instance)
+{
+    bool done[MACHINE_TIMERS_MAX] = {false};
+
+    kt_json_put_key(writer, "timers");
+    kt_json_begin_array(writer);
+    for (uint32_t count = 0; count < instance->timer_count; count++) {
+        uint32_t next = MACHINE_TIMERS_MAX;
+
+        for (uint32_t i = 0; i < instance->timer_count; i++)
+            if (!done[i] && (next == MACHINE_TIMERS_MAX || instance->timers[i].due_ms < instance->timers[next].due_ms))
+                next = i;
+        done[next] = true;
+        kt_json_begin_object(writer);
+        kt_json_put_u64_member(writer, "due", instance->timers[next].due_ms);
+        kt_json_put_string_member(writer, "event", instance->timers[next].event);
+        kt_json_end_object(writer);
+    }
+    kt_json_end_array(writer);
+}
 
 enum kt_code machine_instance_query(const struct kt_call *call, const void *parameters, struct kt_reply *reply)
 {
@@ -422,6 +510,8 @@ enum kt_code machine_instance_query(const struct kt_call *call, const void *para
     kt_json_put_u64_member(&writer, "last_wal_offset", instance.last_offset);
     kt_json_put_string_member(&writer, "machine", instance.machine);
     kt_json_put_string_member(&writer, "state", instance.state);
+    if (instance.timer_count > 0)
+        put_timers(&writer, &instance);
     kt_json_put_u64_member(&writer, "updated_at", instance.updated_ms);
     kt_json_put_u64_member(&writer, "version", instance.version);
     kt_json_end_object(&writer);

@@ -83,10 +83,28 @@ static const struct kt_field event_fields[] = {
      doc_key},
 };
 
+static const struct kt_field batch_fields[] = {
+    {"mode", KT_FIELD_TEXT, MEMBER(kt_machine_batch_params, mode), 0, 0,
+     "\"atomic\": all or nothing. \"best_effort\", the default: each operation for itself."},
+    {"ops", KT_FIELD_JSON, MEMBER(kt_machine_batch_params, ops), 0, 0,
+     "At most 100 operations, each {\"op\":...,\"params\":{...}}."},
+    {"idempotency_key", KT_FIELD_TEXT, MEMBER(kt_machine_batch_params, idempotency_key), 0, MACHINE_ID_BYTES_MAX,
+     "Of the whole batch; the operations may have their own."},
+};
+
+static const struct kt_field explain_fields[] = {
+    {"instance_id", KT_FIELD_TEXT, MEMBER(kt_machine_explain_params, instance_id),
+     KT_FIELD_REQUIRED | KT_FIELD_NON_EMPTY, MACHINE_ID_BYTES_MAX, "The instance."},
+    {"event", KT_FIELD_TEXT, MEMBER(kt_machine_explain_params, event), KT_FIELD_REQUIRED, MACHINE_ID_BYTES_MAX,
+     "What would happen."},
+    {"payload", KT_FIELD_JSON_OBJECT, MEMBER(kt_machine_explain_params, payload), 0, MACHINE_CTX_BYTES_MAX,
+     "What would come with it."},
+};
+
 /* All rows of an operation's body are given. */
 #define ALL_GIVEN(kind) ((UINT64_C(1) << (kind).body.count) - 1)
 
-static enum kt_code encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply)
+enum kt_code machine_encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply)
 {
     kt_op_begin(op, kind->code);
     kt_struct_encode(&kind->body, body, op);
@@ -112,12 +130,12 @@ static enum kt_code prepare_put(const struct kt_call *call, const void *paramete
     enum kt_code code = definition_read(params->definition, call->arena, &definition, &error);
 
     if (code != KT_OK)
-        return kt_reply_fail_error(reply, &error);
+        return fail_definition(reply, &error, &definition.fault);
     kt_buf_init(&normal_form, MACHINE_DEFINITION_BYTES_MAX);
     definition_print(&definition, &normal_form);
     body.definition = kt_buf_slice(&normal_form);
     if (kt_buf_code(&normal_form) == KT_OK)
-        code = encode(&machine_op_put, &body, op, reply);
+        code = machine_encode(&machine_op_put, &body, op, reply);
     else if (kt_buf_code(&normal_form) == KT_TOO_LARGE)
         code = kt_reply_fail(reply, KT_BAD_REQUEST, "invalid machine definition: more than %u bytes in its normal form",
                              MACHINE_DEFINITION_BYTES_MAX);
@@ -150,21 +168,21 @@ static enum kt_code prepare_create(const struct kt_call *call, const void *param
     }
     if (!KT_GIVEN(params, KT_MACHINE_CREATE_INITIAL_CTX))
         body.initial_ctx = kt_slice_text("{}");
-    return encode(&machine_op_create, &body, op, reply);
+    return machine_encode(&machine_op_create, &body, op, reply);
 }
 
 static enum kt_code prepare_delete(const struct kt_call *call, const void *params, struct kt_buf *op,
                                    struct kt_reply *reply)
 {
     (void)call;
-    return encode(&machine_op_delete, params, op, reply);
+    return machine_encode(&machine_op_delete, params, op, reply);
 }
 
 static enum kt_code prepare_event(const struct kt_call *call, const void *params, struct kt_buf *op,
                                   struct kt_reply *reply)
 {
     (void)call;
-    return encode(&machine_op_event, params, op, reply);
+    return machine_encode(&machine_op_event, params, op, reply);
 }
 
 static const enum kt_code put_errors[] = {KT_BAD_REQUEST, KT_MACHINE_EXISTS, KT_MACHINE_LIMIT, KT_OK};
@@ -176,6 +194,8 @@ static const enum kt_code delete_errors[] = {KT_INSTANCE_NOT_FOUND, KT_TOO_LARGE
 static const enum kt_code event_errors[] = {
     KT_INSTANCE_NOT_FOUND, KT_CONFLICT, KT_INVALID_TRANSITION, KT_GUARD_FAILED, KT_TOO_LARGE, KT_OK,
 };
+
+static const enum kt_code batch_errors[] = {KT_TOO_LARGE, KT_OK};
 
 static const struct kt_command put_command = {
     .name = "machine.put",
@@ -267,7 +287,49 @@ static const struct kt_command event_command = {
     .doc = "Takes an instance along the transition for an event, if its guard holds, and merges the payload.",
 };
 
+static const struct kt_command batch_command = {
+    .name = "machine.batch",
+    .wire = {.rcp = "BATCH"},
+    .kind = KT_WRITE,
+    .needs = KT_PERMISSION_WRITE,
+    .params = KT_STRUCT(struct kt_machine_batch_params, batch_fields),
+    .prepare = machine_batch_prepare,
+    .errors = batch_errors,
+    .doc = "Carries out several operations in order, as one entry of the log.",
+};
+
+static const struct kt_command explain_command = {
+    .name = "machine.explain_event",
+    .wire = {.rcp = "EXPLAIN_EVENT"},
+    .kind = KT_READ,
+    .needs = KT_PERMISSION_READ,
+    .params = KT_STRUCT(struct kt_machine_explain_params, explain_fields),
+    .query = machine_explain_query,
+    .scans = true,
+    .errors = instance_errors,
+    .doc = "What an event would do to an instance, and why: transitions tried, guards and the values they look at.",
+};
+
 const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT] = {
-    &put_command,      &get_command,       &list_command,   &create_command,
-    &instance_command, &instances_command, &delete_command, &event_command,
+    &put_command,
+    &get_command,
+    &list_command,
+    &create_command,
+    &instance_command,
+    &instances_command,
+    &delete_command,
+    &event_command,
+    &batch_command,
+    &explain_command,
+    &machine_migrate_command,
+    &machine_undo_command,
+    &machine_confirm_command,
+    &machine_migration_command,
+    &machine_migrations_command,
+    &machine_command_wal_read,
+    &machine_command_snapshot,
+    &machine_command_compact,
+    &machine_command_flush,
+    &machine_command_watch_instance,
+    &machine_command_watch_all,
 };

@@ -8,12 +8,17 @@
  *   machine.group       id32 state name                    -> group32
  *   machine.state       length16 state name group32        -> nothing
  *   machine.count       'm' id32 | 'g' group32             -> instances, deleted ones not counted
+ *                       't' 0                              -> definitions with timers
  *   machine.instance    00 id | 01 hash128 probe8          -> record (instance.h)
  *   machine.created     index64 serial32                   -> instance id
  *   machine.by_machine  id32 index64 serial32              -> nothing
  *   machine.by_group    group32 index64 serial32           -> nothing
  *   machine.reply       index64 serial32                   -> time, operation, instance id, key, encoded reply
  *   machine.reply_key   hash128                            -> keys in machine.reply, 12 bytes each
+ *   machine.timer       due64 index64 serial32 transition32 -> instance id
+ *   machine.migration   id64                               -> record (migration.h); the id is its entry's index
+ *   machine.migration_kept  id64 kind8 index64 serial32    -> instance id, index of the move, the record that it had
+ *   machine.migration_left  id64 kind8 index64 serial32    -> reason, instance id, state
  *
  * A group is one state of one machine (by name, over all its versions); groups exist from the put on, so that an event
  * moves an instance from one to another without looking up a name. Machine ids and groups are numbered from 1.
@@ -21,8 +26,11 @@
 #ifndef KT_ENGINES_MACHINE_INTERNAL_H
 #define KT_ENGINES_MACHINE_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "base/list.h"
 #include "base/map.h"
+#include "engines/machine/change.h"
 #include "engines/machine/definition.h"
 #include "engines/machine/machine.h"
 #include "engines/machine/machine_limits.h"
@@ -37,6 +45,14 @@ enum {
     MACHINE_OP_DELETE = KT_OP_CODE(KT_ENGINE_MACHINE, 3),
     MACHINE_OP_EVENT = KT_OP_CODE(KT_ENGINE_MACHINE, 4),
     MACHINE_OP_FORGET = KT_OP_CODE(KT_ENGINE_MACHINE, 5),
+    MACHINE_OP_TRIM = KT_OP_CODE(KT_ENGINE_MACHINE, 6),
+    MACHINE_OP_COMPACT = KT_OP_CODE(KT_ENGINE_MACHINE, 7),
+    MACHINE_OP_FLUSH = KT_OP_CODE(KT_ENGINE_MACHINE, 8),
+    MACHINE_OP_BATCH = KT_OP_CODE(KT_ENGINE_MACHINE, 16),
+    MACHINE_OP_FIRE = KT_OP_CODE(KT_ENGINE_MACHINE, 17),
+    MACHINE_OP_MIGRATE = KT_OP_CODE(KT_ENGINE_MACHINE, 18),
+    MACHINE_OP_MIGRATION_STEP = KT_OP_CODE(KT_ENGINE_MACHINE, 19),
+    MACHINE_OP_MIGRATION_END = KT_OP_CODE(KT_ENGINE_MACHINE, 20),
 };
 
 /* A compiled definition, cached. */
@@ -61,11 +77,17 @@ struct machine {
     kt_space names, definitions, groups, states, counts;
     kt_space instances, created, by_machine, by_group;
     kt_space replies, reply_keys;
+    struct kt_changes changes;
+    kt_space timers;
+    kt_space migrations, migration_kept, migration_left;
     /* ---- applier's thread ---- */
     struct compiled_cache cache;
     struct kt_arena arena; /* of the operation being applied */
     struct kt_buf record;  /* the value about to be written */
     struct kt_buf ctx;     /* a merged context */
+    struct kt_buf change;  /* the record for the change log */
+    /* ---- any thread ---- */
+    atomic_uint tick_turn; /* which piece of background work is asked first */
 };
 
 /* The largest value written: a kept answer, with its keys. */
@@ -96,13 +118,69 @@ struct machine_forget_op {
     uint64_t max;
 };
 
-#define MACHINE_COMMAND_COUNT 8
-#define MACHINE_OP_COUNT      5
+struct machine_trim_op {
+    uint64_t given;
+    uint64_t before; /* what the change log keeps begins at this index */
+    uint64_t max;    /* records removed at most */
+};
+
+struct machine_compact_op {
+    uint64_t given;
+    uint64_t keep_ms; /* changes that are younger stay */
+};
+
+struct machine_flush_op {
+    uint64_t given;
+};
+
+/* The engine's keyspaces but for the change log, which outlives FLUSH_ALL: opened and cleared by this one list. */
+#define MACHINE_SPACE_COUNT 15
+kt_space *machine_space(struct machine *machine, size_t i, const char **name);
+
+struct machine_batch_op {
+    uint64_t given;
+    bool atomic;
+    struct kt_slice items; /* batch.c */
+    struct kt_slice idempotency_key;
+};
+
+struct machine_fire_op {
+    uint64_t given;
+    uint64_t max;
+};
+
+struct machine_migrate_op {
+    uint64_t given;
+    struct kt_slice migration; /* an encoded struct migration: the mapping, and zeros */
+    struct kt_slice idempotency_key;
+};
+
+struct machine_migration_step_op {
+    uint64_t given;
+    uint64_t migration;
+    uint64_t max;
+};
+
+struct machine_migration_end_op {
+    uint64_t given;
+    uint64_t migration;
+    bool undo; /* else it is confirmed */
+};
+
+#define MACHINE_COMMAND_COUNT 21
+#define MACHINE_OP_COUNT      13
 extern const struct kt_command *const machine_commands[MACHINE_COMMAND_COUNT];
+/* log_commands.c */
+extern const struct kt_command machine_command_wal_read, machine_command_snapshot, machine_command_compact,
+    machine_command_flush, machine_command_watch_instance, machine_command_watch_all;
 extern const struct kt_op_kind *const machine_ops[MACHINE_OP_COUNT];
+/* Those of migration_commands.c. */
+extern const struct kt_command machine_migrate_command, machine_undo_command, machine_confirm_command,
+    machine_migration_command, machine_migrations_command;
 /* The bodies' descriptions, for prepare. */
 extern const struct kt_op_kind machine_op_put, machine_op_create, machine_op_delete, machine_op_event,
-    machine_op_forget;
+    machine_op_forget, machine_op_trim, machine_op_compact, machine_op_flush, machine_op_batch, machine_op_fire,
+    machine_op_migrate, machine_op_migration_step, machine_op_migration_end;
 
 /* The applies (engine.h). */
 enum kt_code machine_put_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
@@ -116,11 +194,52 @@ enum kt_code machine_event_apply(void *state, struct kt_txn *txn, const struct k
 enum kt_code machine_forget_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                                   struct kt_reply *reply);
 
-/* The queries that have a file of their own. */
+enum kt_code machine_batch_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                 struct kt_reply *reply);
+enum kt_code machine_trim_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                struct kt_reply *reply);
+enum kt_code machine_compact_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                   struct kt_reply *reply);
+enum kt_code machine_flush_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                 struct kt_reply *reply);
+
+enum kt_code machine_fire_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                struct kt_reply *reply);
+enum kt_code machine_migrate_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
+                                   struct kt_reply *reply);
+enum kt_code machine_migration_step_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply,
+                                          const void *body, struct kt_reply *reply);
+enum kt_code machine_migration_end_apply(void *state, struct kt_txn *txn, const struct kt_apply *apply,
+                                         const void *body, struct kt_reply *reply);
+
+/* Appends an operation; what does not fit becomes the reply. */
+enum kt_code machine_encode(const struct kt_op_kind *kind, const void *body, struct kt_buf *op, struct kt_reply *reply);
+/* The change log's share of the background work: appends a machine.trim if there is something to cut off or remove. */
+enum kt_code machine_trim_tick(const struct machine *machine, struct kt_txn *txn, kt_time_ms now_ms, struct kt_buf *op,
+                               kt_time_ms *next_ms);
+
+/* The prepares and queries that have a file of their own. */
+enum kt_code machine_batch_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                   struct kt_reply *reply);
+enum kt_code machine_migrate_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                     struct kt_reply *reply);
+enum kt_code machine_undo_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                  struct kt_reply *reply);
+enum kt_code machine_confirm_prepare(const struct kt_call *call, const void *params, struct kt_buf *op,
+                                     struct kt_reply *reply);
+enum kt_code machine_migrate_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_migration_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_migrations_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_explain_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_get_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_list_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 enum kt_code machine_instances_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+
+enum kt_code machine_wal_read_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_snapshot_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_watch_instance_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
+enum kt_code machine_watch_all_query(const struct kt_call *call, const void *params, struct kt_reply *reply);
 
 /* Empties what one operation used; called at the start of each apply. Large buffers are given back. */
 void machine_begin(struct machine *machine);
@@ -133,6 +252,8 @@ enum kt_code machine_query_end(enum kt_code code, struct kt_reply *reply);
 enum kt_code fail_machine_not_found(struct kt_reply *reply, struct kt_slice machine, const uint64_t *version);
 enum kt_code fail_machine_exists(struct kt_reply *reply, struct kt_slice machine, uint64_t version);
 enum kt_code fail_machine_limit(struct kt_reply *reply, struct kt_slice machine, uint64_t versions, uint64_t limit);
+enum kt_code fail_definition(struct kt_reply *reply, const struct kt_error *error,
+                             const struct definition_fault *fault);
 enum kt_code fail_instance_not_found(struct kt_reply *reply, struct kt_slice id);
 enum kt_code fail_instance_exists(struct kt_reply *reply, struct kt_slice id);
 enum kt_code fail_transition(struct kt_reply *reply, struct kt_slice state, struct kt_slice event);

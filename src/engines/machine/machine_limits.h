@@ -32,6 +32,36 @@
 #define MACHINE_LIST_DEFAULT 100u
 #define MACHINE_LIST_MAX     1000u
 
+/* Timers that one state may set: they stand in the instance's record, which every event reads. */
+#define MACHINE_TIMERS_MAX 16u
+/* A timer's delay. The shortest keeps a machine that goes round by itself from filling the log; the longest is a
+   century, which keeps due times exact in every client's numbers. */
+#define MACHINE_TIMER_MS_MIN 100u
+#define MACHINE_TIMER_MS_MAX (UINT64_C(100) * 366 * 24 * 60 * 60 * 1000)
+/* Timers that one machine.fire takes, and the bytes of their contexts after which it takes no more: some milliseconds
+   of the applier's time. */
+#define MACHINE_FIRE_MAX   100u
+#define MACHINE_FIRE_BYTES (16u << 20)
+
+/* Operations in one batch: what existing clients are told. All of it is one entry's work for the applier. */
+#define MACHINE_BATCH_MAX 100u
+/* Results of a batch; an answer of 16 MiB must hold them and what is around them. */
+#define MACHINE_BATCH_REPLY_BYTES_MAX (15u << 20)
+
+/* A migration's mapping is read again with every step. */
+#define MACHINE_MIGRATION_BYTES_MAX   (1u << 20)
+#define MACHINE_MIGRATION_MEMBERS_MAX 1000u
+/* Migrations remembered: the oldest that is over makes room for a new one. */
+#define MACHINE_MIGRATIONS_MAX 100u
+/* Instances that one step looks at, and the bytes of their contexts after which it ends: a few milliseconds of the
+   applier's time, with which all other requests share it. */
+#define MACHINE_MIGRATION_STEP_MAX   200u
+#define MACHINE_MIGRATION_STEP_BYTES (4u << 20)
+/* Instances that a migration could not move, listed by name; more are counted. */
+#define MACHINE_MIGRATION_LEFT_MAX 10000u
+/* How long what a migration changed is kept unless it is confirmed before, in replicated time: a week. */
+#define MACHINE_MIGRATION_KEPT_MS (7ull * 24 * 60 * 60 * 1000)
+
 /* Compiled definitions in memory, by number and by the bytes of their compiled forms. */
 #define MACHINE_CACHE_ENTRIES_MAX 1024u
 #define MACHINE_CACHE_BYTES_MAX   (64u << 20)
@@ -44,6 +74,25 @@
 #define MACHINE_FORGET_INLINE 2u
 /* Keys sharing one 128-bit hash: one in practice, a few if somebody looks for collisions. */
 #define MACHINE_REPLY_BUCKET_MAX 16u
+/* Changes that one machine.trim removes: a few milliseconds of the applier's time. */
+#define MACHINE_TRIM_MAX 4096u
+/*
+ * What COMPACT keeps of the change log, with and without force: subscribers that are not behind have seen older
+ * changes, and one that moves to another node still finds where it was.
+ */
+#define MACHINE_COMPACT_KEEP_MS       60000u
+#define MACHINE_COMPACT_FORCE_KEEP_MS 2000u
+/* COMPACT counts in pieces of this size, since existing clients think of files. */
+#define MACHINE_COMPACT_SEGMENT_BYTES (64ull << 20)
+
+/* The result of WAL_READ: a message of 16 MiB less its envelope. */
+#define MACHINE_WAL_PAGE_BYTES_MAX ((16u << 20) - (64u << 10))
+/* By which a record's text can be larger than the record: its names with every byte escaped. */
+#define MACHINE_WAL_RECORD_EXTRA (64u << 10)
+/* Names in one list of a watch's filter, and what they may hold together: each is compared with every event. */
+#define MACHINE_FILTER_NAMES_MAX 1000u
+#define MACHINE_FILTER_BYTES_MAX (64u << 10)
+
 /* Long instance ids sharing one 128-bit hash: the probe is one byte. */
 #define MACHINE_PROBES_MAX 256u
 

@@ -164,14 +164,19 @@ enum kt_code rcp_envelope_read(const struct kt_json *json, struct rcp_envelope *
     return KT_OK;
 }
 
-/* Begins a message in an empty buffer. */
-static void begin(struct kt_buf *out, const struct rcp_head *head)
+static void begin_message(struct kt_buf *out, enum rcp_encoding encoding)
 {
     static const uint8_t header[RCP_HEADER_BYTES] = {'R', 'C', 'P', 'X', 0, VERSION, 0, FLAG_CRC};
 
     kt_buf_clear(out);
-    if (head->encoding == RCP_FRAME)
+    if (encoding == RCP_FRAME)
         kt_buf_append(out, header, sizeof(header));
+}
+
+/* Begins an answer in an empty buffer. */
+static void begin(struct kt_buf *out, const struct rcp_head *head)
+{
+    begin_message(out, head->encoding);
     kt_buf_append_text(out, "{\"type\":\"response\",\"id\":");
     if (head->id.len > 0)
         kt_buf_append_slice(out, head->id);
@@ -198,14 +203,14 @@ static void put_meta(struct kt_buf *out, const struct rcp_head *head, const stru
 }
 
 /* Closes the message. false: it is larger than any client accepts, or the buffer failed. */
-static bool end(struct kt_buf *out, const struct rcp_head *head)
+static bool end(struct kt_buf *out, enum rcp_encoding encoding)
 {
-    size_t header = head->encoding == RCP_FRAME ? RCP_HEADER_BYTES : 0;
+    size_t header = encoding == RCP_FRAME ? RCP_HEADER_BYTES : 0;
 
     kt_buf_append_u8(out, '}');
     if (kt_buf_code(out) != KT_OK || out->len - header > RCP_PAYLOAD_MAX)
         return false;
-    if (head->encoding == RCP_FRAME) {
+    if (encoding == RCP_FRAME) {
         size_t payload_len = out->len - header;
 
         kt_put_be32(out->data + 10, (uint32_t)payload_len);
@@ -223,7 +228,7 @@ void rcp_write_result(struct kt_buf *out, const struct rcp_head *head, const str
     kt_buf_append_text(out, ",\"status\":\"ok\",\"result\":");
     kt_buf_append_slice(out, result);
     put_meta(out, head, meta);
-    if (!end(out, head)) {
+    if (!end(out, head->encoding)) {
         struct rcp_failure failure = {.code = "INTERNAL_ERROR",
                                       .message = "the result does not fit one message; ask for less",
                                       .details = kt_slice_text("{\"reason\":\"too_large\"}")};
@@ -248,10 +253,24 @@ void rcp_write_failure(struct kt_buf *out, const struct rcp_head *head, const st
         kt_json_put_raw_member(&writer, "details", failure->details);
     kt_json_end_object(&writer);
     put_meta(out, head, meta);
-    if (!end(out, head) && failure->details.len > 0) {
+    if (!end(out, head->encoding) && failure->details.len > 0) {
         struct rcp_failure shorter = *failure;
 
         shorter.details = kt_slice(NULL, 0);
         rcp_write_failure(out, head, meta, &shorter);
     }
+}
+
+void rcp_write_push(struct kt_buf *out, enum rcp_encoding encoding, const char *type, struct kt_slice subscription_id,
+                    struct kt_slice rest)
+{
+    begin_message(out, encoding);
+    kt_buf_append_text(out, "{\"type\":\"");
+    kt_buf_append_text(out, type);
+    kt_buf_append_text(out, "\",\"subscription_id\":\"");
+    kt_buf_append_slice(out, subscription_id);
+    kt_buf_append_u8(out, '"');
+    kt_buf_append_slice(out, rest);
+    if (!end(out, encoding) && out->code == KT_OK)
+        out->code = KT_TOO_LARGE;
 }

@@ -1,4 +1,5 @@
-/* The inside of the RCP protocol: codec.c bytes and envelopes, errors.c codes, session.c the session, info.c INFO. */
+/* The inside of the RCP protocol: codec.c bytes and envelopes, errors.c codes, session.c the session, info.c INFO,
+ * wal_stats.c WAL_STATS, watch.c subscriptions. */
 #ifndef KT_GATEWAY_PROTO_RCP_RCP_INTERNAL_H
 #define KT_GATEWAY_PROTO_RCP_RCP_INTERNAL_H
 
@@ -73,14 +74,13 @@ void rcp_write_result(struct kt_buf *out, const struct rcp_head *head, const str
 void rcp_write_failure(struct kt_buf *out, const struct rcp_head *head, const struct rcp_meta *meta,
                        const struct rcp_failure *failure);
 
-struct rcp_error_row {
-    const char *code;
-    bool retryable;
-    const char *reason; /* details.reason where the code alone would not tell the cause; or NULL */
-};
+/*
+ * One whole message that answers nothing. rest: members, each with a comma before it. What does not fit the largest
+ * payload fails the buffer.
+ */
+void rcp_write_push(struct kt_buf *out, enum rcp_encoding encoding, const char *type, struct kt_slice subscription_id,
+                    struct kt_slice rest);
 
-/* The one translation of result codes; rstmdb.md 2.4. */
-struct rcp_error_row rcp_error_row(enum kt_code code);
 /* The failure of a reply; details that it does not have are made in the arena. leader: 0 if none is known. */
 void rcp_failure_of(const struct kt_reply *reply, kt_node_id leader, struct kt_arena *arena,
                     struct rcp_failure *failure);
@@ -91,5 +91,33 @@ extern const struct kt_command rcp_info;
 void *rcp_info_params(struct kt_conn *conn, struct kt_arena *arena);
 /* Appends ,"features":[...] less the comma: what this version carries out. */
 void rcp_put_features(struct kt_json_writer *writer);
+
+/* The command behind WAL_STATS, and its parameters as of now, in the arena. */
+extern const struct kt_command rcp_wal_stats;
+void *rcp_wal_stats_params(struct kt_conn *conn, struct kt_arena *arena);
+
+/* The subscriptions of a session; embedded in it. */
+struct rcp_watches {
+    struct kt_conn *conn;
+    struct kt_list open;
+    unsigned count; /* with those whose answer is under way */
+    bool lines;     /* events are lines */
+};
+
+struct subscription;
+
+void rcp_watches_init(struct rcp_watches *watches, struct kt_conn *conn);
+/* One more is asked for; false: there are too many. Ends in rcp_watches_fail or in rcp_watches_answer and _open. */
+bool rcp_watches_begin(struct rcp_watches *watches);
+void rcp_watches_fail(struct rcp_watches *watches);
+/* A new subscription, whose id is added to the result: the text of an object with members. */
+struct subscription *rcp_watches_answer(struct rcp_watches *watches, struct kt_buf *result);
+/* Its answer is on its way: events may follow. */
+void rcp_watches_open(struct subscription *subscription, const struct kt_request *request);
+/* false: there is none of this id. */
+bool rcp_watches_remove(struct rcp_watches *watches, struct kt_slice id);
+void rcp_watches_close(struct rcp_watches *watches);
+/* The connection has room for events again. */
+void rcp_watches_room(struct rcp_watches *watches);
 
 #endif

@@ -10,6 +10,8 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "dispatch/metrics.h"
+#include "engines/rcp_error.h"
 #include "kontiki/version.h"
 
 /* A request is answered on the spot or becomes a command; its JSON tree lives no longer than this. */
@@ -20,6 +22,7 @@ struct rcp_session {
     bool lines;                         /* negotiated: what is not the answer to a message comes as lines */
     size_t scanned;                     /* rcp_split's */
     uint64_t trace_prefix, trace_count; /* of generated trace ids */
+    struct rcp_watches watches;
 };
 
 /* What the answer to a command needs; in the request's arena. */
@@ -33,6 +36,8 @@ struct incoming {
     struct rcp_session *session;
     struct rcp_head head;
     struct rcp_envelope envelope;
+    struct kt_operation_metrics *counted; /* NULL until the operation is known */
+    uint64_t began_us;
 };
 
 static void session_open(struct kt_conn *conn, const void *settings)
@@ -43,6 +48,21 @@ static void session_open(struct kt_conn *conn, const void *settings)
     (void)settings;
     session->principal = kt_auth_required(auth) ? NULL : kt_auth_local(auth);
     session->level = KT_LINEARIZABLE;
+    rcp_watches_init(&session->watches, conn);
+}
+
+static void session_close(struct kt_conn *conn)
+{
+    struct rcp_session *session = kt_conn_state(conn);
+
+    rcp_watches_close(&session->watches);
+}
+
+static void session_room(struct kt_conn *conn)
+{
+    struct rcp_session *session = kt_conn_state(conn);
+
+    rcp_watches_room(&session->watches);
 }
 
 static struct rcp_meta meta_now(struct kt_dispatch *dispatch, kt_index wal_offset)
@@ -53,6 +73,11 @@ static struct rcp_meta meta_now(struct kt_dispatch *dispatch, kt_index wal_offse
     return meta;
 }
 
+static struct kt_metrics *metrics_of(const struct incoming *in)
+{
+    return kt_dispatch_metrics(kt_conn_dispatch(in->conn));
+}
+
 /* Answers on the spot. */
 
 static void answer_result(const struct incoming *in, struct kt_slice result)
@@ -61,6 +86,7 @@ static void answer_result(const struct incoming *in, struct kt_slice result)
     struct rcp_meta meta = meta_now(kt_conn_dispatch(in->conn), 0);
 
     rcp_write_result(kt_answer_buf(answer), &in->head, &meta, result);
+    kt_metrics_answered(in->counted, false, in->began_us);
     kt_answer_ready(answer);
 }
 
@@ -68,10 +94,12 @@ static void answer_failure(const struct incoming *in, enum kt_code code, const c
 {
     struct kt_answer *answer = kt_answer_begin(in->conn);
     struct rcp_meta meta = meta_now(kt_conn_dispatch(in->conn), 0);
-    struct rcp_error_row row = rcp_error_row(code);
+    struct kt_rcp_error row = kt_rcp_error(code);
     struct rcp_failure failure = {.code = row.code, .message = message, .retryable = row.retryable, .details = details};
 
     rcp_write_failure(kt_answer_buf(answer), &in->head, &meta, &failure);
+    kt_metrics_answered(in->counted, true, in->began_us);
+    kt_metrics_error(metrics_of(in), kt_proto_rcp.name, row.code, 1);
     kt_answer_ready(answer);
 }
 
@@ -228,6 +256,7 @@ static void hello(struct incoming *in)
     /* Frames wherever they are offered: clients that offer both expect them (rstmdb.md 1.6, C31). */
     modes = param(in, "wire_modes");
     in->session->lines = texts_have(modes, "jsonl") && !texts_have(modes, "binary_json");
+    in->session->watches.lines = in->session->lines;
     in->session->level = level;
     in->session->greeted = true;
     hello_result(in);
@@ -289,11 +318,32 @@ static void auth(struct incoming *in)
 
 /* Commands. */
 
+/* A watch's answer gets the id of what it begins; NULL for any other answer. */
+static struct subscription *begin_subscription(struct kt_request *request)
+{
+    struct pending *pending = request->data;
+    struct kt_conn *conn = kt_answer_conn(pending->answer);
+    struct rcp_session *session;
+
+    if (!request->command->watches || !conn)
+        return NULL;
+    session = kt_conn_state(conn);
+    if (request->reply.code == KT_OK)
+        return rcp_watches_answer(&session->watches, &request->reply.body);
+    rcp_watches_fail(&session->watches);
+    return NULL;
+}
+
 static void command_done(struct kt_request *request)
 {
     struct pending *pending = request->data;
     struct kt_buf *out = kt_answer_buf(pending->answer);
+    struct subscription *subscription = begin_subscription(request);
 
+    kt_metrics_answered(request->counted, request->reply.code != KT_OK, request->began_us);
+    if (request->reply.code != KT_OK)
+        kt_metrics_error(kt_dispatch_metrics(request->dispatch), kt_proto_rcp.name,
+                         kt_rcp_error(request->reply.code).code, 1);
     /* A client that is gone is not written to; its answer still has to come back to the gateway. */
     if (kt_answer_conn(pending->answer)) {
         struct rcp_meta meta = meta_now(request->dispatch, request->reply.offset);
@@ -308,6 +358,8 @@ static void command_done(struct kt_request *request)
         }
     }
     kt_answer_ready(pending->answer);
+    if (subscription)
+        rcp_watches_open(subscription, request);
     kt_request_free(request);
 }
 
@@ -319,6 +371,8 @@ static struct kt_request *request_create(const struct incoming *in, const struct
     request->engine = engine;
     request->principal = in->session->principal;
     request->level = in->session->level;
+    request->counted = in->counted;
+    request->began_us = in->began_us;
     request->lane = kt_conn_lane(in->conn);
     request->done = command_done;
     return request;
@@ -348,6 +402,40 @@ static void info(struct incoming *in)
     submit(in, request);
 }
 
+static void wal_stats(struct incoming *in)
+{
+    struct kt_request *request = request_create(in, &rcp_wal_stats, 0);
+
+    if (!read_level(in, &request->level)) {
+        kt_request_free(request);
+        return;
+    }
+    request->params = rcp_wal_stats_params(in->conn, &request->arena);
+    submit(in, request);
+}
+
+static void unwatch(struct incoming *in)
+{
+    const struct kt_json *id = param(in, "subscription_id");
+    struct kt_json_writer writer;
+    struct kt_buf result;
+
+    if (!id) {
+        answer_bad_field(in, "subscription_id", NULL);
+        return;
+    }
+    if (!param_is(in, "subscription_id", KT_JSON_STRING, "must be a string"))
+        return;
+    kt_buf_init(&result, RCP_PAYLOAD_MAX);
+    kt_json_writer_init(&writer, &result);
+    kt_json_begin_object(&writer);
+    kt_json_put_bool_member(&writer, "removed", rcp_watches_remove(&in->session->watches, kt_json_string(id)));
+    kt_json_put_string_member(&writer, "subscription_id", kt_json_string(id));
+    kt_json_end_object(&writer);
+    answer_result(in, kt_buf_slice(&result));
+    kt_buf_release(&result);
+}
+
 static void command(struct incoming *in, const struct kt_command *declared, size_t engine)
 {
     struct kt_request *request = request_create(in, declared, engine);
@@ -364,23 +452,13 @@ static void command(struct incoming *in, const struct kt_command *declared, size
         answer_error(in, &error);
         return;
     }
-    submit(in, request);
-}
-
-/* Of the 22 operations those that no engine declares are known and refused by name. */
-static bool not_available(struct kt_slice op)
-{
-    static const char *const names[] = {
-        "PUT_MACHINE", "GET_MACHINE", "LIST_MACHINES",  "CREATE_INSTANCE", "GET_INSTANCE",      "LIST_INSTANCES",
-        "APPLY_EVENT", "BATCH",       "WATCH_INSTANCE", "WATCH_ALL",       "DELETE_INSTANCE",   "UNWATCH",
-        "WAL_READ",    "WAL_STATS",   "COMPACT",        "FLUSH_ALL",       "SNAPSHOT_INSTANCE",
-    };
-
-    for (size_t i = 0; i < KT_COUNT(names); i++) {
-        if (kt_slice_is(op, names[i]))
-            return true;
+    if (declared->watches && !rcp_watches_begin(&in->session->watches)) {
+        kt_request_free(request);
+        answer_failure(in, KT_BAD_REQUEST, "this session has too many subscriptions",
+                       kt_slice_text("{\"max_subscriptions\":100}"));
+        return;
     }
-    return false;
+    submit(in, request);
 }
 
 /* Operations of the session itself, and what must have happened before each. */
@@ -393,6 +471,7 @@ static void ping(struct incoming *in)
 
 static void bye(struct incoming *in)
 {
+    rcp_watches_close(&in->session->watches);
     answer_result(in, kt_slice_text("{\"goodbye\":true}"));
     kt_conn_finish(in->conn);
 }
@@ -402,8 +481,9 @@ static const struct {
     enum needs needs;
     void (*run)(struct incoming *in);
 } session_ops[] = {
-    {"PING", NEEDS_NOTHING, ping}, {"HELLO", NEEDS_NOTHING, hello}, {"BYE", NEEDS_NOTHING, bye},
-    {"AUTH", NEEDS_HELLO, auth},   {"INFO", NEEDS_AUTH, info},
+    {"PING", NEEDS_NOTHING, ping},        {"HELLO", NEEDS_NOTHING, hello}, {"BYE", NEEDS_NOTHING, bye},
+    {"AUTH", NEEDS_HELLO, auth},          {"INFO", NEEDS_AUTH, info},      {"UNWATCH", NEEDS_AUTH, unwatch},
+    {"WAL_STATS", NEEDS_AUTH, wal_stats},
 };
 
 /* false: it is answered already. */
@@ -427,6 +507,7 @@ static void run(struct incoming *in)
     struct kt_error error;
     size_t engine = 0;
 
+    in->counted = kt_metrics_find(metrics_of(in), kt_proto_rcp.name, op);
     for (size_t i = 0; i < KT_COUNT(session_ops); i++) {
         if (kt_slice_is(op, session_ops[i].op)) {
             if (may_run(in, session_ops[i].needs))
@@ -435,21 +516,14 @@ static void run(struct incoming *in)
         }
     }
     declared = kt_command_by_rcp(op, &engine);
-    if (!declared && !not_available(op)) {
+    if (!declared) {
         kt_error_set(&error, KT_UNKNOWN_COMMAND, "unknown operation '%.*s'", (int)KT_MIN(op.len, (size_t)64),
                      (const char *)op.data);
         answer_error(in, &error);
         return;
     }
-    if (!may_run(in, NEEDS_AUTH))
-        return;
-    if (declared) {
+    if (may_run(in, NEEDS_AUTH))
         command(in, declared, engine);
-        return;
-    }
-    kt_error_set(&error, KT_NOT_AVAILABLE, "operation %.*s is not available in this version", (int)op.len,
-                 (const char *)op.data);
-    answer_error(in, &error);
 }
 
 /* Generated ids: a random number per session and a counter are unique enough to find a request by, and cost nothing. */
@@ -497,7 +571,7 @@ static enum kt_code receive(struct incoming *in, struct kt_slice payload)
 static enum kt_code session_take(struct kt_conn *conn, struct kt_slice bytes, size_t *used)
 {
     struct rcp_session *session = kt_conn_state(conn);
-    struct incoming in = {.conn = conn, .session = session};
+    struct incoming in = {.conn = conn, .session = session, .began_us = kt_clock_us()};
     struct rcp_message message;
     struct kt_error error;
     enum kt_code code;
@@ -518,10 +592,45 @@ static enum kt_code session_take(struct kt_conn *conn, struct kt_slice bytes, si
     return receive(&in, message.payload);
 }
 
+static const char *command_name(const struct kt_command *command)
+{
+    return command->wire.rcp;
+}
+
+/* Those of session_ops. */
+static const char *const operations[] = {"HELLO", "AUTH", "PING", "BYE", "INFO", "UNWATCH", "WAL_STATS", NULL};
+_Static_assert(KT_COUNT(operations) == KT_COUNT(session_ops) + 1, "every session operation is counted");
+
+/* All that an answer may have (rstmdb.md 2.4). */
+static const char *const errors[] = {
+    "UNSUPPORTED_PROTOCOL",
+    "BAD_REQUEST",
+    "UNAUTHORIZED",
+    "AUTH_FAILED",
+    "NOT_FOUND",
+    "MACHINE_NOT_FOUND",
+    "MACHINE_VERSION_EXISTS",
+    "MACHINE_VERSION_LIMIT_EXCEEDED",
+    "INSTANCE_NOT_FOUND",
+    "INSTANCE_EXISTS",
+    "INVALID_TRANSITION",
+    "GUARD_FAILED",
+    "CONFLICT",
+    "WAL_IO_ERROR",
+    "INTERNAL_ERROR",
+    "RATE_LIMITED",
+    NULL,
+};
+
 const struct kt_protocol kt_proto_rcp = {
     .name = "rcp",
+    .operations = operations,
+    .errors = errors,
+    .command_name = command_name,
     .conn_size = sizeof(struct rcp_session),
     .frame_bytes_max = RCP_HEADER_BYTES + RCP_EXTENSION_MAX + RCP_PAYLOAD_MAX,
     .open = session_open,
+    .close = session_close,
     .take = session_take,
+    .room = session_room,
 };
