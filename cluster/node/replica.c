@@ -92,13 +92,28 @@ static void send_held(struct kt_replica *replica)
 
 /* ---- One step of the core ---- */
 
+/*
+ * Where a leader should try next after a refusal. A log that is too short is continued at its end. One that has another
+ * entry there is tried at the last entry known to be committed, which is the same everywhere; the core by itself would
+ * have the leader go back entry by entry, a round trip and a whole stream of entries each (raft paper, 5.3, asks for
+ * such a hint). Also, the core leaves the field unset when it refuses because of the term.
+ */
+static kt_index refusal_hint(const struct kt_replica *replica, kt_index rejected)
+{
+    kt_index last = replica->window.next - 1;
+    kt_index committed = KT_MAX(replica->raft.commit_index, replica->applied);
+
+    if (rejected > last)
+        return last;
+    return KT_MIN(committed, rejected - 1);
+}
+
 /* What the core says wrongly, put right. False: nothing to amend. */
 static bool amend(struct kt_replica *replica, const struct raft_message *message, struct raft_message *amended)
 {
     *amended = *message;
-    /* It leaves the hint unset when it refuses because of the term: memory that is nobody's business. */
     if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
-        amended->append_entries_result.last_log_index = raft_last_index(&replica->raft);
+        amended->append_entries_result.last_log_index = refusal_hint(replica, message->append_entries_result.rejected);
         return true;
     }
     /*
@@ -164,6 +179,7 @@ static void note_changes(struct kt_replica *replica, const struct raft_update *u
     if (replica->raft.state == RAFT_LEADER && (!led || !same_term)) {
         replica->elections++;
         replica_streams_reset(replica);
+        replica_members_lead(replica);
         /* The core adds an entry of its own if the log reaches beyond what is committed; else one is added here. */
         replica->barrier_needed = (update->flags & RAFT_UPDATE_ENTRIES) == 0;
         replica->barrier = replica->window.next - 1;
@@ -379,7 +395,7 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
     kt_buf_append_slice(&replica->founding, options->state.founding);
     replica->election_ms = options->election_ms;
     replica->heartbeat_ms = options->heartbeat_ms;
-    replica->now = options->now_ms;
+    replica->now = replica->heard_ms = options->now_ms;
     kt_random_seed(&replica->random, options->random_seed);
     replica->origin = kt_random_next(&replica->random) | 1;
     /* An answer to a question of an earlier life of this node must not meet a question of this one. */
@@ -454,8 +470,52 @@ static void fail_step(struct kt_replica *replica, const char *what, int rv)
         replica_fatal(replica, KT_INTERNAL, "%s: %s", what, raft_strerror(rv));
 }
 
+/* What this node sent to the leader, or would, waits for whoever leads next; until it hears of one it may vote. */
+static void forget_leader(struct kt_replica *replica)
+{
+    struct raft *raft = &replica->raft;
+
+    raft->follower_state.current_leader.id = 0;
+    raft_free(raft->follower_state.current_leader.address);
+    raft->follower_state.current_leader.address = NULL;
+    replica->leader = 0;
+    replica_reads_restart(replica);
+    replica_proposals_resend(replica);
+    replica->host.changed(replica->host.data);
+}
+
+/*
+ * A leader whose connection closes is most likely gone: its followers forget it, and begin a pre-vote soon instead of
+ * after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
+ */
+static void suspect_leader(struct kt_replica *replica)
+{
+    struct raft *raft = &replica->raft;
+    unsigned pause = 1 + (unsigned)kt_random_below(&replica->random, CLOSED_PAUSE_MS);
+
+    if (replica->now > raft->follower_state.randomized_election_timeout)
+        raft->election_timer_start = replica->now + pause - raft->follower_state.randomized_election_timeout;
+    forget_leader(replica);
+}
+
+/*
+ * When a follower that has a leader stops refusing to vote for another: the least election timeout after it last heard
+ * from its own (raft dissertation, 4.2.3). The core waits for the follower's random timeout, so that the slowest of a
+ * majority would set the pace of an election instead of the fastest. 0: it has no leader.
+ */
+static kt_time_ms leader_forgotten_at(const struct kt_replica *replica)
+{
+    const struct raft *raft = &replica->raft;
+
+    if (raft->state != RAFT_FOLLOWER || raft->follower_state.current_leader.id == 0)
+        return 0;
+    return raft->election_timer_start + replica->election_ms;
+}
+
 void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
 {
+    kt_time_ms forget_at;
+
     if (now_ms > replica->now)
         replica->now = now_ms;
     if (replica->dead)
@@ -464,6 +524,9 @@ void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
         struct raft_event event = {.type = RAFT_TIMEOUT};
         fail_step(replica, "timeout", replica_step(replica, &event));
     }
+    forget_at = leader_forgotten_at(replica);
+    if (forget_at != 0 && replica->now >= forget_at)
+        forget_leader(replica);
     replica_streams_tick(replica);
     if (replica->now >= replica->swept_ms + REPLICA_SWEEP_MS) {
         replica->swept_ms = replica->now;
@@ -475,8 +538,10 @@ void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
 
 kt_time_ms kt_replica_deadline(const struct kt_replica *replica)
 {
-    kt_time_ms deadline = raft_timeout(&replica->raft);
+    kt_time_ms deadline = raft_timeout(&replica->raft), forget_at = leader_forgotten_at(replica);
 
+    if (forget_at != 0)
+        deadline = KT_MIN(deadline, forget_at);
     if (replica->proposal_count > 0 || replica->read_count > 0 || replica_short(replica))
         deadline = KT_MIN(deadline, replica->swept_ms + REPLICA_SWEEP_MS);
     return deadline;
@@ -512,6 +577,39 @@ static int step_entries(struct kt_replica *replica, struct raft_message *message
 }
 
 /*
+ * A leader proposes a configuration only when the one before is committed. The core learns of that when the one before
+ * is applied, which may be later than the arrival of the next; it would then forget the one between, and fall back to
+ * the one before both if the next is cut off again.
+ */
+static int step_configuration(struct kt_replica *replica, struct raft_message *message, const struct kt_entry *entries,
+                              size_t count)
+{
+    struct raft *raft = &replica->raft;
+    kt_index before = raft->configuration_uncommitted_index;
+    struct raft_configuration between;
+    struct raft_buffer bytes;
+    int rv;
+
+    if (before == 0 || before > message->append_entries.prev_log_index)
+        return step_entries(replica, message, entries, count);
+    rv = raft_configuration_encode(&raft->configuration, &bytes);
+    if (rv != 0)
+        return rv;
+    KT_CHECK(raft_configuration_decode(&bytes, &between) == 0);
+    raft_free(bytes.base);
+    rv = step_entries(replica, message, entries, count);
+    if (rv == 0 && raft->configuration_uncommitted_index == entries[0].index) {
+        /* It was taken, so the logs agree up to the entry before: the leader has the one between as well. */
+        raft_configuration_close(&raft->configuration_committed);
+        raft->configuration_committed = between;
+        raft->configuration_committed_index = before;
+        return 0;
+    }
+    raft_configuration_close(&between);
+    return rv;
+}
+
+/*
  * The core takes a configuration for the first entry of its message, wherever it stands in it. So each configuration
  * begins a message of its own here.
  */
@@ -529,7 +627,10 @@ static int receive_entries(struct kt_replica *replica, struct raft_message *mess
             message->append_entries.prev_log_index = entries[from - 1].index;
             message->append_entries.prev_log_term = entries[from - 1].term;
         }
-        rv = step_entries(replica, message, entries + from, to - from);
+        if (entries[from].type == KT_ENTRY_CHANGE)
+            rv = step_configuration(replica, message, entries + from, to - from);
+        else
+            rv = step_entries(replica, message, entries + from, to - from);
         if (raft_last_index(&replica->raft) < entries[to - 1].index)
             break; /* refused: what follows would be as well */
         from = to;
@@ -579,6 +680,8 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
         return;
     }
     message.server_id = ends.from;
+    if (message.type == RAFT_APPEND_ENTRIES && message.append_entries.term >= replica->raft.current_term)
+        replica->heard_ms = replica->now;
     if (message.type == RAFT_TIMEOUT_NOW) {
         if (replica->raft.last_stored >= message.timeout_now.last_log_index)
             take_turn(replica, member, &message);
@@ -592,6 +695,8 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
     event.receive.message = &message;
     rv = count > 0 ? receive_entries(replica, &message, entries, count) : replica_step(replica, &event);
     kt_entries_free(entries, count);
+    if (rv == 0 && message.type == RAFT_APPEND_ENTRIES_RESULT)
+        rv = replica_offer_refused(replica, member, &message);
     fail_step(replica, "receiving a message", rv);
     if (message.type == RAFT_APPEND_ENTRIES_RESULT && replica_leads(replica))
         replica_stream_acknowledged(replica, member, &message.append_entries_result);
@@ -661,26 +766,6 @@ void kt_replica_connected(struct kt_replica *replica, kt_node_id peer)
         replica_proposals_resend(replica);
         replica_reads_restart(replica);
     }
-}
-
-/*
- * A leader whose connection closes is most likely gone: its followers forget it, which lets them vote, and begin a
- * pre-vote soon instead of after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
- */
-static void suspect_leader(struct kt_replica *replica)
-{
-    struct raft *raft = &replica->raft;
-    unsigned pause = 1 + (unsigned)kt_random_below(&replica->random, CLOSED_PAUSE_MS);
-
-    raft->follower_state.current_leader.id = 0;
-    raft_free(raft->follower_state.current_leader.address);
-    raft->follower_state.current_leader.address = NULL;
-    if (replica->now > raft->follower_state.randomized_election_timeout)
-        raft->election_timer_start = replica->now + pause - raft->follower_state.randomized_election_timeout;
-    replica->leader = 0;
-    replica_reads_restart(replica);
-    replica_proposals_resend(replica);
-    replica->host.changed(replica->host.data);
 }
 
 void kt_replica_disconnected(struct kt_replica *replica, kt_node_id peer)

@@ -43,6 +43,8 @@ _Static_assert(RAFT_VERSION_NUMBER == 2201, "the driver is written against the c
 /* A member that joins becomes a voter when it lacks no more than this. */
 #define REPLICA_CAUGHT_UP 1024u
 #define REPLICA_JOIN_MS   500u
+/* One that is no voter and hears of no leader for so many election timeouts asks to be taken in again. */
+#define REPLICA_LOST_ELECTIONS 4u
 /* Deadlines are looked at this often while anything waits. */
 #define REPLICA_SWEEP_MS 20u
 
@@ -101,6 +103,7 @@ struct member {
     bool short_of_room;   /* it told that its disk is */
     bool told_short;      /* what it was told of this node's */
     kt_member_id joining; /* leader: the member that asks to take this node's place; 0: none */
+    kt_index offered;     /* leader: to this member, the state up to here; 0: nothing since it answered */
     struct stream stream;
 };
 
@@ -223,6 +226,7 @@ struct kt_replica {
     struct kt_buf founding; /* data of the cluster's first entry, for nodes that come up empty */
     kt_index named;         /* of the configuration that named this member first, as far as is known; 0: none did */
     kt_time_ms joined_ms;   /* last time this node asked to be a member */
+    kt_time_ms heard_ms;    /* last time a leader spoke to this member */
 
     /* Hashes of the state, as the members told them; a ring by index. */
     struct check {
@@ -291,6 +295,8 @@ void replica_members_refresh(struct kt_replica *replica);
 void replica_note_founding(struct kt_replica *replica, const struct kt_entry *entry);
 size_t replica_voters(const struct kt_replica *replica);
 void replica_hello_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
+/* This node leads now: who asked an earlier leader, or this one in an earlier term, may be gone since. */
+void replica_members_lead(struct kt_replica *replica);
 void replica_join_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
 void replica_say_hello(struct kt_replica *replica, kt_node_id to);
 /* One step of changing members, if one is due. */
@@ -298,6 +304,11 @@ void replica_members_tick(struct kt_replica *replica);
 
 /* replica_snapshot.c */
 void replica_offer(struct kt_replica *replica, struct member *member, const struct raft_install_snapshot *fields);
+/*
+ * After a refusal was given to the core: one that it ignored, because the state was offered up to another index than
+ * the one refused. A code of the core.
+ */
+int replica_offer_refused(struct kt_replica *replica, struct member *member, const struct raft_message *message);
 void replica_offer_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
 
 /* replica_room.c */

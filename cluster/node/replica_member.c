@@ -41,6 +41,7 @@ void replica_members_refresh(struct kt_replica *replica)
 
         if (member->member != now) {
             member->member = now;
+            member->offered = 0;
             replica_stream_reset(replica, member);
         }
         member->voter = server != NULL && server->role == RAFT_VOTER;
@@ -90,11 +91,22 @@ void replica_note_founding(struct kt_replica *replica, const struct kt_entry *en
 
 /* ---- Joining ---- */
 
+/*
+ * A member in its own view may be none in the leader's: the configuration that took it in was lost with the leader that
+ * proposed it, before it was committed, and nobody sends it the log that says so. Then it is no voter yet.
+ */
+static bool is_outside(const struct kt_replica *replica, const struct member *self)
+{
+    if (self->member != replica->member)
+        return true;
+    return !self->voter && replica->now >= replica->heard_ms + REPLICA_LOST_ELECTIONS * replica->election_ms;
+}
+
 static void ask_to_join(struct kt_replica *replica)
 {
     struct member *self = replica_member(replica, replica->self);
 
-    if (self->member == replica->member || replica->now < replica->joined_ms + REPLICA_JOIN_MS)
+    if (!is_outside(replica, self) || replica->now < replica->joined_ms + REPLICA_JOIN_MS)
         return;
     replica->joined_ms = replica->now;
     for (size_t i = 0; i < replica->member_count; i++) {
@@ -105,6 +117,12 @@ static void ask_to_join(struct kt_replica *replica)
         kt_frame_pair(&frame, KT_FRAME_JOIN, replica->member, 0);
         replica_send(replica, replica->members[i].id, &frame);
     }
+}
+
+void replica_members_lead(struct kt_replica *replica)
+{
+    for (size_t i = 0; i < replica->member_count; i++)
+        replica->members[i].joining = replica->members[i].offered = 0;
 }
 
 void replica_join_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader)

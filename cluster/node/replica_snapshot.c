@@ -41,9 +41,33 @@ void replica_offer(struct kt_replica *replica, struct member *member, const stru
 {
     struct kt_buf frame;
 
+    member->offered = fields->last_index;
     kt_frame_init(&frame);
     kt_frame_pair(&frame, KT_FRAME_OFFER, fields->term, fields->last_index);
     replica_send(replica, member->id, &frame);
+}
+
+/*
+ * Heartbeats to a member that fetches the state stand on the leader's mark. When it is refused, the core offers the
+ * state again, unless the mark has moved on since the last offer: then it takes every refusal for an old one and waits
+ * for a fetch that may long have failed. So it is told again in terms of what it offered.
+ */
+int replica_offer_refused(struct kt_replica *replica, struct member *member, const struct raft_message *message)
+{
+    struct raft_message again = *message;
+    struct raft_append_entries_result *result = &again.append_entries_result;
+    struct raft_event event = {.type = RAFT_RECEIVE, .receive.message = &again};
+    raft_index match;
+
+    if (result->rejected == 0 && result->last_log_index >= member->offered)
+        member->offered = 0;
+    if (result->rejected == 0 || member->offered == 0 || result->rejected == member->offered ||
+        !replica_leads(replica) || result->term != replica->raft.current_term ||
+        raft_match_index(&replica->raft, member->member, &match) != 0 || match >= member->offered)
+        return 0;
+    result->rejected = member->offered;
+    result->last_log_index = KT_MIN(result->last_log_index, member->offered - 1);
+    return replica_step(replica, &event);
 }
 
 void replica_offer_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader)

@@ -133,6 +133,22 @@ static void print_size(uint64_t bytes)
     printf(" %10s", text);
 }
 
+/* The leader that the nodes asked speak of, if it was not asked itself; 0: they know none. */
+static uint64_t named_leader(const struct view *view)
+{
+    uint64_t named = 0;
+
+    for (size_t i = 0; i < view->count; i++) {
+        if (view->nodes[i].status && number(view->nodes[i].status, "leader"))
+            named = number(view->nodes[i].status, "leader");
+    }
+    for (size_t i = 0; i < view->count; i++) {
+        if (view->nodes[i].status && number(view->nodes[i].status, "node") == named)
+            return 0;
+    }
+    return named;
+}
+
 static void print_table(const struct view *view)
 {
     const struct node *leader = leader_of(view);
@@ -159,7 +175,13 @@ static void print_table(const struct view *view)
         print_size(number(node->status, "state_bytes"));
         printf("  %s\n", node->endpoint);
     }
-    if (!leader)
+    if (leader)
+        return;
+    uint64_t named = named_leader(view);
+    if (named)
+        printf("Node %llu leads; it is not among those that were asked (--admin-endpoint).\n",
+               (unsigned long long)named);
+    else
         puts("No leader serves: writes and linearizable reads wait.");
 }
 

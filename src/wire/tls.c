@@ -30,6 +30,7 @@ struct kt_tls {
     struct kt_buf output;
     bool begun; /* the first byte of the other side was looked at */
     bool done;  /* handshake */
+    bool wrong_name;
     enum kt_tls_failure failure;
     char text[160];
 };
@@ -91,8 +92,9 @@ int tls_judge(int fine, X509_STORE_CTX *store)
     const X509 *certificate = X509_STORE_CTX_get_current_cert(store);
     if (tls_certificate_names(certificate, tls->expected, &tls->named))
         return 1;
-    /* OpenSSL makes the alert bad_certificate of it. */
-    X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
+    /* OpenSSL makes the alert certificate_unknown of this error, and of no other that a chain of ours can have. */
+    tls->wrong_name = true;
+    X509_STORE_CTX_set_error(store, X509_V_ERR_PERMITTED_VIOLATION);
     return 0;
 }
 
@@ -144,6 +146,12 @@ static enum kt_code fail(struct kt_tls *tls, enum kt_tls_failure failure, const 
 /* The other side's certificate was not taken. */
 static enum kt_code fail_certificate(struct kt_tls *tls, long verdict)
 {
+    if (tls->wrong_name && !tls->named)
+        return fail(tls, KT_TLS_WRONG_NAME, "its certificate does not name node %llu, nor any other",
+                    (unsigned long long)tls->expected);
+    if (tls->wrong_name)
+        return fail(tls, KT_TLS_WRONG_NAME, "its certificate does not name node %llu but node %llu",
+                    (unsigned long long)tls->expected, (unsigned long long)tls->named);
     switch (verdict) {
     case X509_V_ERR_CERT_HAS_EXPIRED:
         return fail(tls, KT_TLS_EXPIRED, "its certificate has expired");
@@ -156,12 +164,6 @@ static enum kt_code fail_certificate(struct kt_tls *tls, long verdict)
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_CERT_SIGNATURE_FAILURE:
         return fail(tls, KT_TLS_UNKNOWN_AUTHORITY, "its certificate is signed by an unknown authority");
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-        if (!tls->named)
-            return fail(tls, KT_TLS_WRONG_NAME, "its certificate does not name node %llu, nor any other",
-                        (unsigned long long)tls->expected);
-        return fail(tls, KT_TLS_WRONG_NAME, "its certificate does not name node %llu but node %llu",
-                    (unsigned long long)tls->expected, (unsigned long long)tls->named);
     default:
         return fail(tls, KT_TLS_BAD_CERTIFICATE, "its certificate is not taken: %s",
                     X509_verify_cert_error_string(verdict));
@@ -173,14 +175,17 @@ static enum kt_code fail_alert(struct kt_tls *tls, int alert)
 {
     switch (alert) {
     case SSL_AD_UNKNOWN_CA:
-        return fail(tls, KT_TLS_REFUSED, "it refuses this node's certificate: signed by an authority unknown there");
+        return fail(tls, KT_TLS_REFUSED_AUTHORITY,
+                    "it refuses this node's certificate: signed by an authority unknown there");
     case SSL_AD_CERTIFICATE_EXPIRED:
-        return fail(tls, KT_TLS_REFUSED, "it refuses this node's certificate: expired, or not valid yet");
+        return fail(tls, KT_TLS_REFUSED_EXPIRED, "it refuses this node's certificate: expired");
+    case SSL_AD_CERTIFICATE_UNKNOWN:
+        return fail(tls, KT_TLS_REFUSED_NAME,
+                    "it refuses this node's certificate: it does not name the node it looks for");
     case SSL_AD_BAD_CERTIFICATE:
-        return fail(tls, KT_TLS_REFUSED, "it refuses this node's certificate: it does not name the node it looks for");
+        return fail(tls, KT_TLS_REFUSED, "it refuses this node's certificate: not valid yet, or damaged");
     case SSL_AD_UNSUPPORTED_CERTIFICATE:
     case SSL_AD_CERTIFICATE_REVOKED:
-    case SSL_AD_CERTIFICATE_UNKNOWN:
     case SSL_AD_DECRYPT_ERROR:
     case SSL_AD_ACCESS_DENIED:
     case SSL_AD_CERTIFICATE_REQUIRED:

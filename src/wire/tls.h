@@ -54,7 +54,10 @@ enum kt_tls_failure {
     KT_TLS_NO_CERTIFICATE,    /* it showed none */
     KT_TLS_WRONG_NAME,        /* its certificate: not the node that was expected */
     KT_TLS_BAD_CERTIFICATE,   /* its certificate: another fault */
-    KT_TLS_REFUSED,           /* the other side does not take this node's certificate */
+    KT_TLS_REFUSED_EXPIRED,   /* the other side does not take this node's certificate: it has expired */
+    KT_TLS_REFUSED_AUTHORITY, /* ... nobody known there signed it */
+    KT_TLS_REFUSED_NAME,      /* ... not the node that is expected here */
+    KT_TLS_REFUSED,           /* ... another fault */
     KT_TLS_ENDED,             /* the other side closed the session in order */
     KT_TLS_BROKEN,            /* anything else: damaged records, a fault of the protocol */
     KT_TLS_FAILURE_COUNT

@@ -66,6 +66,7 @@ class Node:
         os.makedirs(self.folder)
         self.process = None
         self.paused = False
+        self.settings = {}  # of this node alone, over those of the cluster
 
     @property
     def rcp_address(self):
@@ -85,6 +86,7 @@ class Node:
             "admin.address": "127.0.0.1:%d" % self.http_port,
             "cluster.members": self.cluster.members(),
             **self.cluster.settings,
+            **self.settings,
         }.items()), [])
         if self.cluster.config:
             arguments += ["--config", self.cluster.config]
@@ -171,9 +173,11 @@ class Node:
 
 
 class Cluster:
-    """with Cluster(3) as cluster: ..."""
+    """with Cluster(3) as cluster: ...
 
-    def __init__(self, count=3, settings=None, config=None, wrapper=None):
+    Several nodes talk to each other under mutual TLS, as they should everywhere, unless tls is false."""
+
+    def __init__(self, count=3, settings=None, config=None, wrapper=None, tls=True):
         self.folder = tempfile.mkdtemp(prefix="kontiki-test-")
         self.settings, self.config, self.wrapper = settings or {}, None, wrapper or []
         if config is not None:
@@ -182,6 +186,17 @@ class Cluster:
                 file.write(config)
         ports = free_ports(count * 4)
         self.nodes = [Node(self, i + 1, ports[i * 4:i * 4 + 4]) for i in range(count)]
+        if tls and count > 1:
+            self.make_certificates()
+
+    def make_certificates(self):
+        folder = os.path.join(self.folder, "certs")
+        subprocess.run([program("kontiki"), "certs", folder, "--nodes", ",".join(str(node.id) for node in self.nodes)],
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, timeout=60)
+        for node in self.nodes:
+            node.settings = {"cluster.tls.ca": os.path.join(folder, "ca.pem"),
+                             "cluster.tls.cert": os.path.join(folder, "node%d.pem" % node.id),
+                             "cluster.tls.key": os.path.join(folder, "node%d-key.pem" % node.id)}
 
     def members(self):
         return ",".join("%d@127.0.0.1:%d" % (node.id, node.peer_port) for node in self.nodes)

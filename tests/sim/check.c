@@ -110,7 +110,8 @@ void sim_check_handed(struct sim_node *node, const struct kt_entry *entries, siz
     for (size_t i = 0; i < count; i++) {
         const struct kt_entry *entry = &entries[i];
         struct sim_item item = {.term = entry->term, .hash = sim_entry_hash(entry)};
-        sim_note(world, node->id, "entry", entry->index, entry->term, item.hash);
+        sim_note(world, node->id, entry->type == KT_ENTRY_CHANGE ? "entry: members" : "entry", entry->index,
+                 entry->term, item.hash);
         if (entry->index < 1 || entry->index > books->seen.last + 1) {
             sim_fail(world, "node %llu appends entry %llu behind %llu", (unsigned long long)node->id,
                      (unsigned long long)entry->index, (unsigned long long)books->seen.last);

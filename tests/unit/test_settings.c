@@ -292,6 +292,30 @@ static void finish__reachable_listener_without_authentication__is_refused(void *
     finish_refused(settings, "cluster.insecure");
     assign_ok(settings, "cluster.insecure=true");
     finish_ok(settings);
+    assign_ok(settings, "cluster.insecure=false");
+    assign_ok(settings, "cluster.tls.ca=ca.pem");
+    assign_ok(settings, "cluster.tls.cert=node.pem");
+    assign_ok(settings, "cluster.tls.key=key.pem");
+    finish_ok(settings);
+}
+
+static void finish__certificates_in_part__are_refused_with_what_is_missing(void **state)
+{
+    static const char *const names[] = {"ca", "cert", "key"};
+    struct kt_settings *settings = *state;
+    for (unsigned given = 1; given < 7; given++) {
+        size_t missing = KT_COUNT(names);
+        for (size_t i = KT_COUNT(names); i-- > 0;) {
+            char assignment[64], text[64];
+            snprintf(assignment, sizeof(assignment), "cluster.tls.%s=%s", names[i], given >> i & 1 ? "x.pem" : "");
+            assign_ok(settings, assignment);
+            if (!(given >> i & 1))
+                missing = i;
+            snprintf(text, sizeof(text), "cluster.tls.%s is not set", names[missing % KT_COUNT(names)]);
+            if (i == 0)
+                finish_refused(settings, text);
+        }
+    }
 }
 
 static void finish__members_that_do_not_add_up__are_refused(void **state)
@@ -427,6 +451,7 @@ int main(void)
         TEST(environment__value_not_understood__is_refused_with_its_name),
         TEST(command_line__assignments__win_and_are_checked),
         TEST(finish__reachable_listener_without_authentication__is_refused),
+        TEST(finish__certificates_in_part__are_refused_with_what_is_missing),
         TEST(finish__members_that_do_not_add_up__are_refused),
         TEST(address__loopback__is_told_from_others),
         TEST(page__in_the_repository__is_what_the_table_says),

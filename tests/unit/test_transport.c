@@ -1044,7 +1044,7 @@ static void tls__faulty_certificate__is_refused_with_a_line_on_both_sides(void *
           " closed: it refuses this node's certificate: expired"}},
         {{.not_yet = true},
          {"before it was ready: its certificate is not valid yet", " closed: its certificate is not valid yet",
-          "before it was ready: it refuses this node's certificate"}},
+          "before it was ready: it refuses this node's certificate: not valid yet"}},
         {{.names = 3},
          {"before it was ready: its certificate does not name node 2 but node 3",
           "refused: it says it is node 2, and its certificate does not name node 2",
