@@ -131,6 +131,21 @@ static enum kt_code repair(struct kt_wal *wal, const struct wal_listing *listing
     return adopt_spares(wal, listing, error);
 }
 
+/*
+ * What was recovered is synced, so damage to it can be told from a torn tail from now on: the last records, which no
+ * record behind them vouches for, included. A clean stop has noted it already.
+ */
+static enum kt_code note_recovered(struct kt_wal *wal, struct kt_error *error)
+{
+    struct wal_reach before = wal->reach;
+    enum kt_code code = kt_wal_mark(wal);
+    bool noted = wal->reach.serial != before.serial || wal->reach.offset != before.offset;
+
+    if (code == KT_OK && noted && wal->vote_file->ops->sync(wal->vote_file) != 0)
+        code = KT_IO_FAILED;
+    return code == KT_OK ? KT_OK : kt_error_set(error, code, "cannot write the vote file");
+}
+
 static enum kt_code recover(struct kt_wal *wal, const struct wal_listing *listing, uint64_t *torn_bytes,
                             struct kt_error *error)
 {
@@ -147,6 +162,8 @@ static enum kt_code recover(struct kt_wal *wal, const struct wal_listing *listin
         return code;
     *torn_bytes = recovered.torn_end - recovered.end;
     code = repair(wal, listing, &recovered, stale, error);
+    if (code == KT_OK)
+        code = note_recovered(wal, error);
     /* What a reset or truncation made void, if a crash came before the files were removed. */
     if (code == KT_OK && kt_wal_trim(wal, 0) != KT_OK)
         code = kt_error_set(error, KT_IO_FAILED, "cannot remove log segments that hold nothing any more");

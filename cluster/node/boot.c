@@ -348,7 +348,8 @@ static enum kt_code agree(const struct kt_boot *boot, struct kt_error *error)
     struct kt_state_position position = kt_state_applied(boot->state);
     kt_term term;
 
-    if (boot->founded && boot->found.last == 0 && position.index == 0)
+    /* One that joined, and learned of a term before it got the first entry, has that much. */
+    if (boot->founded && boot->found.term == 0 && position.index == 0)
         return kt_error_set(error, KT_CORRUPT, "%s belongs to a member of a cluster but holds no log", boot->folder);
     if (position.index > boot->found.last || position.index + 1 < boot->found.first)
         return kt_error_set(error, KT_CORRUPT, "the state stands at entry %llu but the log holds %llu to %llu",
@@ -362,6 +363,15 @@ static enum kt_code agree(const struct kt_boot *boot, struct kt_error *error)
     return KT_OK;
 }
 
+/* The founding entry is there, the mark of a founding was still to come. It can wait for room. */
+static enum kt_code found_again(struct kt_boot *boot, struct kt_error *error)
+{
+    enum kt_code code = kt_boot_found(boot, error);
+
+    boot->founded = true;
+    return code == KT_DISK_FULL ? KT_OK : code;
+}
+
 static enum kt_code open_data(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
     bool incoming = false;
@@ -369,9 +379,8 @@ static enum kt_code open_data(const struct kt_boot_options *options, struct kt_b
 
     if (code == KT_OK)
         code = open_log(options, boot, error);
-    /* The founding entry is there, the mark of a founding was still to come. */
     if (code == KT_OK && !boot->founded && boot->found.last > 0)
-        code = kt_boot_found(boot, error);
+        code = found_again(boot, error);
     if (code == KT_OK)
         code = exists(boot, "incoming.mdb", &incoming, error);
     if (code == KT_OK && incoming)

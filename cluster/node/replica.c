@@ -689,6 +689,9 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
             replica->turn = (struct turn){member, message, replica->now + replica->election_ms};
         return;
     }
+    /* The core looks at what a candidate knows before it asks whether it is one: at memory that is used otherwise. */
+    if (message.type == RAFT_REQUEST_VOTE_RESULT && replica->raft.state != RAFT_CANDIDATE)
+        return;
     message.server_address = member->address;
     if (message.type == RAFT_REQUEST_VOTE)
         message.request_vote.candidate_id = ends.from;

@@ -421,7 +421,7 @@ void sim_check_booted(struct sim_node *node)
     /* A flipped bit that nothing reads does no harm; and an adopted state is whole. */
     if (node->harm == SIM_FLIPPED)
         node->harm = SIM_WHOLE;
-    if (node->adopting && node->harm == SIM_ALTERED && found->first == kt_state_applied(node->state).index + 1) {
+    if (node->adopted && node->harm == SIM_ALTERED) {
         node->harm = SIM_WHOLE;
         node->diverged_at = 0;
     }
@@ -479,7 +479,6 @@ void sim_check_sent(struct sim_node *node, struct kt_slice frame)
 void sim_check_ended(struct sim_node *node, enum kt_end why, const char *text)
 {
     if (why == KT_END_DIVERGED && node->harm == SIM_ALTERED) {
-        node->condemned = true;
         node->cluster->counts.found_out++;
         return;
     }

@@ -485,6 +485,7 @@ static void host_end(void *data, enum kt_end why, const char *text)
             sim_node_failed(node, error.text, code);
             return;
         }
+        node->condemned = true;
     }
     sim_node_end_soon(node, sim_below(world_of(node), SIM_CLOCKS, SIM_MS(20)), false);
 }

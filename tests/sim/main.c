@@ -1,29 +1,49 @@
 /*
- * sim --seed N | --seeds A..B  [--nodes 3|5] [--ms N] [--trace] [--plant NAME [--found-within N]] [--repeat]
+ * sim --seed N | --seeds A..B  [--nodes 3|5] [--ms N] [--jobs N] [--all] [--outside] [--plant NAME] [--trace]
+ * [--repeat]
  *
- * Runs clusters, one per seed. Exit code 1 and the command that repeats it when a seed fails. With --plant a fault of
- * the simulator's own is built in, and the run is good if one of the seeds finds it. --repeat runs each seed twice and
- * compares the traces. KONTIKI_SIM_SEED_TIME prints how long each seed took.
+ * Runs clusters, one per seed, in --jobs processes. Exit code 1, and the command that repeats it, when a seed fails; no
+ * new ones are begun then, unless --all is given. --repeat runs each seed twice and compares the traces. --outside has
+ * the checks that look inside stand back (check.h). --plant switches on one of the faults that a build with
+ * KONTIKI_PLANTED contains (base/plant.h). KONTIKI_SIM_SEED_TIME prints how long each seed took.
  */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "cluster.h"
+
+#define JOBS_MAX 64
 
 struct arguments {
     uint64_t first, last;
-    unsigned nodes, ms;
-    bool trace, repeat, outside;
+    unsigned nodes, ms, jobs;
+    bool trace, repeat, outside, all;
+    const char *plant;
+};
+
+/* What the processes share. */
+struct shared {
+    atomic_ullong next; /* seed */
+    atomic_ullong done;
+    atomic_uint failed;
+    struct sim_counts counts[JOBS_MAX];
+    uint64_t rss_kib[JOBS_MAX];
 };
 
 /* For the moment when the process dies: which seed it was. */
-static char dying_words[256];
+static char dying_words[400];
 
 static void on_signal(int number)
 {
@@ -35,56 +55,68 @@ static void on_signal(int number)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: run --seed N | --seeds A..B [--nodes 3|5] [--ms N] [--trace] [--repeat] "
-                    "[--outside]\n");
+    fprintf(stderr, "usage: run --seed N | --seeds A..B [--nodes 3|5] [--ms N] [--jobs N] [--all] [--outside]\n"
+                    "           [--plant NAME] [--trace] [--repeat]\n");
     exit(2);
+}
+
+static bool flag(struct arguments *arguments, const char *name)
+{
+    bool *known = strcmp(name, "--trace") == 0     ? &arguments->trace
+                  : strcmp(name, "--repeat") == 0  ? &arguments->repeat
+                  : strcmp(name, "--outside") == 0 ? &arguments->outside
+                  : strcmp(name, "--all") == 0     ? &arguments->all
+                                                   : NULL;
+    if (known)
+        *known = true;
+    return known != NULL;
 }
 
 static struct arguments parse(int argc, char **argv)
 {
-    struct arguments arguments = {.first = 1, .last = 0, .nodes = 3, .ms = 15000};
+    struct arguments arguments = {.first = 1, .last = 0, .nodes = 3, .ms = 15000, .jobs = 1};
     for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(argv[i], "--trace") == 0) {
-            arguments.trace = true;
+        const char *name = argv[i], *value = argv[i + 1];
+        char *end;
+        if (flag(&arguments, name))
             continue;
-        }
-        if (strcmp(argv[i], "--outside") == 0) {
-            arguments.outside = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--repeat") == 0) {
-            arguments.repeat = true;
-            continue;
-        }
         if (!value)
             usage();
         i++;
-        char *end;
-        if (strcmp(argv[i - 1], "--seed") == 0) {
+        if (strcmp(name, "--seed") == 0) {
             arguments.first = arguments.last = strtoull(value, &end, 10);
-        } else if (strcmp(argv[i - 1], "--seeds") == 0) {
+        } else if (strcmp(name, "--seeds") == 0) {
             arguments.first = strtoull(value, &end, 10);
             if (strncmp(end, "..", 2) != 0)
                 usage();
             arguments.last = strtoull(end + 2, &end, 10);
-        } else if (strcmp(argv[i - 1], "--nodes") == 0) {
+        } else if (strcmp(name, "--nodes") == 0) {
             arguments.nodes = (unsigned)strtoul(value, &end, 10);
-        } else if (strcmp(argv[i - 1], "--ms") == 0) {
+        } else if (strcmp(name, "--ms") == 0) {
             arguments.ms = (unsigned)strtoul(value, &end, 10);
+        } else if (strcmp(name, "--jobs") == 0) {
+            arguments.jobs = (unsigned)strtoul(value, &end, 10);
+        } else if (strcmp(name, "--plant") == 0) {
+            arguments.plant = value;
         } else {
             usage();
         }
     }
-    if (arguments.last < arguments.first || (arguments.nodes != 3 && arguments.nodes != 5))
+    if (arguments.last < arguments.first || (arguments.nodes != 3 && arguments.nodes != 5) || arguments.jobs < 1 ||
+        arguments.jobs > JOBS_MAX)
         usage();
+    if (arguments.plant && !kt_plant(arguments.plant)) {
+        fprintf(stderr, "this build has no fault of the name %s in it; see tests/plant/README.md\n", arguments.plant);
+        exit(2);
+    }
     return arguments;
 }
 
 static void say_command(char *out, size_t len, const struct arguments *arguments, uint64_t seed)
 {
-    snprintf(out, len, "tests/sim/run --seed %llu --nodes %u --ms %u", (unsigned long long)seed, arguments->nodes,
-             arguments->ms);
+    snprintf(out, len, "tests/sim/run --seed %llu --nodes %u --ms %u%s%s%s", (unsigned long long)seed, arguments->nodes,
+             arguments->ms, arguments->outside ? " --outside" : "", arguments->plant ? " --plant " : "",
+             arguments->plant ? arguments->plant : "");
 }
 
 static void add_counts(struct sim_counts *total, const struct sim_counts *counts)
@@ -116,58 +148,103 @@ static void print_counts(const struct sim_counts *c, uint64_t seeds, double seco
 #undef N
 }
 
+/* One seed. False if it failed, which was said then. */
+static bool run_seed(const struct arguments *arguments, struct sim_cluster *cluster, const char *folder, uint64_t seed)
+{
+    struct sim_options options = {.seed = seed,
+                                  .nodes = arguments->nodes,
+                                  .fault_ms = arguments->ms,
+                                  .trace = arguments->trace,
+                                  .outside_only = arguments->outside,
+                                  .folder = folder};
+    char command[300];
+    say_command(command, sizeof(command), arguments, seed);
+    snprintf(dying_words, sizeof(dying_words), "\nthe simulator died in seed %llu; repeat: %s\n",
+             (unsigned long long)seed, command);
+    if (!sim_cluster_run(cluster, &options)) {
+        printf("seed %llu failed %s\nrepeat: %s --trace\n", (unsigned long long)seed, cluster->world.failure, command);
+        return false;
+    }
+    uint64_t hash = cluster->world.trace_hash;
+    if (arguments->repeat && (!sim_cluster_run(cluster, &options) || cluster->world.trace_hash != hash)) {
+        printf("seed %llu does not repeat: %s\n", (unsigned long long)seed, command);
+        return false;
+    }
+    return true;
+}
+
+/* Takes seeds until there are none. */
+static void work(const struct arguments *arguments, struct shared *shared, unsigned job)
+{
+    struct sim_cluster *cluster = kt_zalloc(sizeof(*cluster));
+    struct stat info;
+    struct rusage usage;
+    char folder[64];
+    bool per_seed = getenv("KONTIKI_SIM_SEED_TIME") != NULL;
+    snprintf(folder, sizeof(folder), "%s/kontiki-sim-XXXXXX", stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp");
+    KT_CHECK(mkdtemp(folder));
+    while (arguments->all || atomic_load(&shared->failed) == 0) {
+        uint64_t seed = atomic_fetch_add(&shared->next, 1), begun = kt_clock_us();
+        if (seed > arguments->last)
+            break;
+        if (!run_seed(arguments, cluster, folder, seed))
+            atomic_fetch_add(&shared->failed, 1);
+        add_counts(&shared->counts[job], &cluster->counts);
+        atomic_fetch_add(&shared->done, 1);
+        if (per_seed)
+            printf("seed %llu: %llu ms, trace %016llx\n", (unsigned long long)seed,
+                   (unsigned long long)(kt_clock_us() - begun) / 1000, (unsigned long long)cluster->world.trace_hash);
+        if (arguments->first == arguments->last)
+            printf("trace hash %016llx\n", (unsigned long long)cluster->world.trace_hash);
+    }
+    getrusage(RUSAGE_SELF, &usage);
+    shared->rss_kib[job] = (uint64_t)usage.ru_maxrss;
+    rmdir(folder);
+    kt_free(cluster);
+}
+
+/* Also in a process of its own if there is only one, except where somebody wants to look at it. */
+static void work_in_processes(const struct arguments *arguments, struct shared *shared)
+{
+    pid_t pids[JOBS_MAX];
+    for (unsigned i = 0; i < arguments->jobs; i++) {
+        pids[i] = fork();
+        KT_CHECK(pids[i] >= 0);
+        if (pids[i] == 0) {
+            work(arguments, shared, i);
+            exit(0);
+        }
+    }
+    for (unsigned i = 0; i < arguments->jobs; i++) {
+        int status;
+        KT_CHECK(waitpid(pids[i], &status, 0) == pids[i]);
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+            atomic_fetch_add(&shared->failed, 1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = parse(argc, argv);
-    struct sim_cluster *cluster = kt_zalloc(sizeof(*cluster));
+    struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct sim_counts total = {0};
-    struct stat info;
-    char folder[] = "/dev/shm/kontiki-sim-XXXXXX", fallback[] = "/tmp/kontiki-sim-XXXXXX", command[200];
-    const char *chosen = stat("/dev/shm", &info) == 0 ? mkdtemp(folder) : NULL;
-    bool per_seed = getenv("KONTIKI_SIM_SEED_TIME") != NULL, failed = false;
+    uint64_t begun = kt_clock_us(), rss_kib = 0;
 
-    if (!chosen)
-        chosen = mkdtemp(fallback);
-    if (!chosen) {
-        perror("no folder for the state files");
-        return 2;
-    }
+    KT_CHECK(shared != MAP_FAILED);
     signal(SIGABRT, on_signal);
     signal(SIGSEGV, on_signal);
     signal(SIGBUS, on_signal);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    uint64_t begun = kt_clock_us(), seed;
-    for (seed = arguments.first; seed <= arguments.last && !failed; seed++) {
-        struct sim_options options = {.seed = seed,
-                                      .nodes = arguments.nodes,
-                                      .fault_ms = arguments.ms,
-                                      .trace = arguments.trace,
-                                      .outside_only = arguments.outside,
-                                      .folder = chosen};
-        uint64_t seed_begun = kt_clock_us();
-        say_command(command, sizeof(command), &arguments, seed);
-        snprintf(dying_words, sizeof(dying_words), "\nthe simulator died; repeat: %s\n", command);
-        failed = !sim_cluster_run(cluster, &options);
-        add_counts(&total, &cluster->counts);
-        if (failed)
-            printf("seed %llu failed %s\nrepeat: %s --trace\n", (unsigned long long)seed, cluster->world.failure,
-                   command);
-        if (arguments.repeat && !failed) {
-            uint64_t hash = cluster->world.trace_hash;
-            sim_cluster_run(cluster, &options);
-            failed = cluster->world.trace_hash != hash;
-            if (failed)
-                printf("seed %llu does not repeat: %s\n", (unsigned long long)seed, command);
-        }
-        if (per_seed)
-            printf("seed %llu: %llu ms, trace %016llx\n", (unsigned long long)seed,
-                   (unsigned long long)(kt_clock_us() - seed_begun) / 1000,
-                   (unsigned long long)cluster->world.trace_hash);
+    atomic_store(&shared->next, arguments.first);
+    if (arguments.jobs == 1)
+        work(&arguments, shared, 0);
+    else
+        work_in_processes(&arguments, shared);
+    for (unsigned i = 0; i < arguments.jobs; i++) {
+        add_counts(&total, &shared->counts[i]);
+        rss_kib = KT_MAX(rss_kib, shared->rss_kib[i]);
     }
-    print_counts(&total, seed - arguments.first, (double)(kt_clock_us() - begun) / 1e6);
-    if (arguments.first == arguments.last)
-        printf("trace hash %016llx\n", (unsigned long long)cluster->world.trace_hash);
-    rmdir(chosen);
-    kt_free(cluster);
-    return failed;
+    print_counts(&total, atomic_load(&shared->done), (double)(kt_clock_us() - begun) / 1e6);
+    printf("  memory: %llu MiB at most, %u failed\n", (unsigned long long)rss_kib / 1024, atomic_load(&shared->failed));
+    return atomic_load(&shared->failed) != 0;
 }

@@ -305,8 +305,11 @@ static bool boot_data(struct sim_node *node)
     };
     struct kt_error error;
     /* Data that is there and whole must be reached without any room. */
-    bool plain = sim_folder_has(node->folder, "log") && sim_folder_has(node->folder, "member") && !node->condemned &&
-                 !node->adopting && node->harm != SIM_FLIPPED;
+    bool plain = node->cluster->check.books[node->number].stored && sim_folder_has(node->folder, "log") &&
+                 !node->condemned && !node->adopting && node->harm != SIM_FLIPPED;
+    char incoming[KT_BOOT_PATH_BYTES] = "";
+    if (sim_folder_has(node->folder, "incoming.mdb"))
+        snprintf(incoming, sizeof(incoming), "%s", sim_folder_path(node->folder, "incoming.mdb"));
     enum kt_code code = kt_boot(&options, &node->boot, &error);
     if (code == KT_DISK_FULL && plain)
         sim_fail(world_of(node), "node %llu does not start on a full disk: %s", id_of(node), error.text);
@@ -314,6 +317,9 @@ static bool boot_data(struct sim_node *node)
         sim_node_failed(node, error.text, code);
         return false;
     }
+    /* It may also have happened in a boot before, which did not come to its end. */
+    node->adopted =
+        node->adopting && (incoming[0] == '\0' || strcmp(incoming, sim_folder_path(node->folder, "state.mdb")) == 0);
     node->wal = node->boot.wal;
     node->state = node->boot.state;
     KT_CHECK(kt_store_space(kt_state_store(node->state), "machine.instance", &node->instances, &error) == KT_OK);

@@ -58,6 +58,7 @@ struct sim_node {
     kt_space instances;           /* of machines, in the store */
     uint64_t peers;               /* bit per node: connected */
     bool adopting;                /* a state was adopted, the boot that takes it is still to come */
+    bool adopted;                 /* and was taken by the last boot, if it was not lost before */
     bool gone;                    /* its folder was wiped and not booted since */
     bool condemned;               /* its data is to be set aside */
     struct sim_transfer transfer;
