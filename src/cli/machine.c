@@ -99,7 +99,8 @@ static const struct operation watches[] = {
         OPTION("include_ctx", "no-ctx", 0, CLI_FALSE),
         OPTION("from_offset", "from-offset", 'f', CLI_NUMBER)}},
     {"watch-all", "WATCH_ALL",
-     "[--machines A,B] [--from-states A,B] [--to-states A,B] [--events A,B] [--no-ctx] [--from-offset N]", NULL, NULL, 6, {
+     "[--machines A,B] [--from-states A,B] [--to-states A,B] [--events A,B] [--no-ctx] [--from-offset N]",
+     NULL, NULL, 6, {
         OPTION("machines", "machines", 0, CLI_LIST),
         OPTION("from_states", "from-states", 0, CLI_LIST),
         OPTION("to_states", "to-states", 0, CLI_LIST),

@@ -151,8 +151,8 @@ kt_node_id kt_dispatch_leader(struct kt_dispatch *dispatch, bool *leads)
 {
     kt_time_ms now_ms = kt_clock_ms();
 
-    if (dispatch->options.cluster &&
-        (dispatch->leader_at_ms == 0 || now_ms > dispatch->leader_at_ms + LEADER_FRESH_MS)) {
+    /* The cluster of one that drains may be closed: what was known last must do. */
+    if (!dispatch->draining && (dispatch->leader_at_ms == 0 || now_ms > dispatch->leader_at_ms + LEADER_FRESH_MS)) {
         struct kt_replica_status status;
 
         kt_cluster_status(dispatch->options.cluster, &status);

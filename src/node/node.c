@@ -225,7 +225,6 @@ static void on_metrics_closed(void *data)
 static void leave(struct kt_node *node)
 {
     node->phase = LEAVING;
-    node->until_ms = kt_clock_ms() + LAST_ANSWERS_MS;
     if (node->admin)
         kt_admin_stopping(node->admin);
     if (node->metrics)
@@ -235,6 +234,8 @@ static void leave(struct kt_node *node)
     if (node->cluster)
         kt_cluster_close(node->cluster, (unsigned)node->settings->stop_timeout_ms);
     node->cluster = NULL;
+    /* Counted from here: closing the cluster took its time, and its last answers are only now on their way. */
+    node->until_ms = kt_clock_ms() + LAST_ANSWERS_MS;
 }
 
 static void disconnect(struct kt_node *node)
@@ -268,7 +269,8 @@ static void advance(uv_timer_t *timer)
             disconnect(node);
         break;
     case CLOSING:
-        if (node->gateway || node->admin || node->metrics || (node->dispatch && kt_dispatch_in_flight(node->dispatch) > 0))
+        if (node->gateway || node->admin || node->metrics ||
+            (node->dispatch && kt_dispatch_in_flight(node->dispatch) > 0))
             break;
         if (node->dispatch)
             kt_dispatch_close(node->dispatch);

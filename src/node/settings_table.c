@@ -61,7 +61,8 @@ const struct kt_setting kt_setting_rows[] = {
      "Whether clients of this node may remove all machines and instances at once (FLUSH_ALL)."},
     {"storage.change_log_mb", NULL, KT_SETTING_NUMBER, AT(change_log_mb), "1024", 0, 1048576, "MiB",
      "KONTIKI_CHANGE_LOG_MB", NULL, 0,
-     "Changes that are kept for WAL_READ and for subscribers that come back; 0 unlimited. The leader's setting counts."},
+     "Changes that are kept for WAL_READ and for subscribers that come back; 0 unlimited. The leader's setting "
+     "counts."},
     {"storage.change_log_hours", NULL, KT_SETTING_NUMBER, AT(change_log_hours), "0", 0, 1000000, "hours",
      "KONTIKI_CHANGE_LOG_HOURS", NULL, 0,
      "Changes that are older are removed; 0 never for their age. The leader's setting counts."},

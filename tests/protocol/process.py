@@ -88,8 +88,8 @@ class Lonely:
                     "admin.address": "off", "limits.request_timeout_ms": 600000}
         self.log_path = self.folder.name + "/log.txt"
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([program()] + sum((["--set", "%s=%s" % item] for item in settings.items()), []),
-                                            stderr=log)
+            words = sum((["--set", "%s=%s" % item] for item in settings.items()), [])
+            self.process = subprocess.Popen([program(), *words], stderr=log)
         self.client = wait_until(self.connect, "the listener is open")
         self.request = self.client.send("GET_INSTANCE", {"instance_id": "x"})
         # Answered at once, so the request before it was taken.
