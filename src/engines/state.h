@@ -53,7 +53,8 @@ struct kt_state_position kt_state_applied(const struct kt_state *state);
  */
 KT_MUST_USE enum kt_code kt_state_apply(struct kt_state *state, kt_index index, kt_term term, struct kt_slice entry,
                                         struct kt_reply *reply, struct kt_error *error);
-/* Applies an entry that changes who is a member: the configuration is kept with the state, for nodes that start from it. */
+/* Applies an entry that changes who is a member: the configuration is kept with the state, for nodes that start from
+ * it. */
 KT_MUST_USE enum kt_code kt_state_apply_members(struct kt_state *state, kt_index index, kt_term term,
                                                 struct kt_slice configuration, struct kt_error *error);
 /*

@@ -42,8 +42,8 @@ const struct kt_setting kt_setting_rows[] = {
      "Log that is kept for nodes that come back after a while; what the state makes superfluous beyond it is removed."},
     {"storage.min_free_mb", NULL, KT_SETTING_NUMBER, AT(min_free_mb), "256", 0, 1048576, "MiB",
      "KONTIKI_MIN_FREE_MB", NULL, 0,
-     "With less free space on the disk of storage.data_dir this node refuses what needs more and hands leadership over; "
-     "it takes everything again when a quarter more than that is free. 0 never."},
+     "With less free space on the disk of storage.data_dir this node refuses what needs more and hands leadership "
+     "over; it takes everything again when a quarter more than that is free. 0 never."},
     {"storage.map_size_gb", NULL, KT_SETTING_NUMBER, AT(map_gb), "64", 1, 16384, "GiB",
      "KONTIKI_MAP_SIZE_GB", NULL, 0,
      "The state cannot grow beyond it. Address space, neither memory nor disk."},

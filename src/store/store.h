@@ -45,8 +45,8 @@ KT_MUST_USE enum kt_code kt_store_space(struct kt_store *store, const char *name
 /* Everything committed so far is on the disk. Any thread. */
 KT_MUST_USE enum kt_code kt_store_sync(struct kt_store *store);
 /*
- * Writes a compacted copy of everything committed into fd, which may be a pipe; opened with kt_store_open it is the same
- * store. Any thread; the writer goes on meanwhile.
+ * Writes a compacted copy of everything committed into fd, which may be a pipe; opened with kt_store_open it is the
+ * same store. Any thread; the writer goes on meanwhile.
  */
 KT_MUST_USE enum kt_code kt_store_copy(struct kt_store *store, int fd);
 /* Bytes in use by data, and the size of the file. Any thread. */

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""A node that lost its data, beside a cluster whose log no longer reaches back, fetches the state and is a voter again.
+"""A node that lost its data, beside a cluster whose log no longer reaches back, fetches the state and votes again.
 
-Prints how long that took, the peak memory of both sides, and what clients of the others felt meanwhile. KONTIKI_STATE_MB
-is the size of the state (default: small, for every test run); KONTIKI_RATE_MB the rate of the transfer (0: no limit)."""
+Prints how long that took, the peak memory of both sides, and what clients of the others felt meanwhile.
+KONTIKI_STATE_MB is the size of the state (default: small, for every test run); KONTIKI_RATE_MB the rate of the transfer
+(0: no limit)."""
 import os
 import shutil
 import sys

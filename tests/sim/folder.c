@@ -133,7 +133,7 @@ static void set(struct names *names, const char *name, struct object *object)
     object->refs++;
     unset(names, name);
     KT_CHECK(names->count < NAMES_MAX && strlen(name) < TEXT_BYTES);
-    strcpy(names->list[names->count].text, name);
+    memcpy(names->list[names->count].text, name, strlen(name) + 1);
     names->list[names->count++].object = object;
 }
 

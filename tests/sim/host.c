@@ -7,9 +7,10 @@
 #include "cluster/node/applier.h"
 #include "cluster/node/peer_frame.h"
 
-#define COMMIT_MS  5u   /* the applier commits at least this often while it is busy */
-#define MARK_MS    100u /* the log writer notes how far the log is synced after so long without work */
-#define RECORD_MAX 80u  /* bytes that a record has around its payload, at most, with a truncation before it */
+#define LOW_AFTER_MS 700  /* between a disk that is not full any more and one that has enough room */
+#define COMMIT_MS    5u   /* the applier commits at least this often while it is busy */
+#define MARK_MS      100u /* the log writer notes how far the log is synced after so long without work */
+#define RECORD_MAX   80u  /* bytes that a record has around its payload, at most, with a truncation before it */
 
 static struct sim_world *world_of(const struct sim_node *node)
 {
@@ -157,6 +158,25 @@ static void full_told(struct sim_event *event)
     sim_node_enter(node);
     kt_replica_disk_full(node->replica, event->number != 0);
     sim_node_turn(node);
+}
+
+static void low_told(struct sim_event *event)
+{
+    struct sim_node *node = event->node;
+    bool low = event->number != 0;
+    if (!sim_node_runs(node) || (!low && node->disk_full))
+        return; /* or it filled up again meanwhile */
+    sim_note(world_of(node), node->id, low ? "disk low" : "disk not low", 0, 0, 0);
+    sim_node_enter(node);
+    kt_replica_disk_low(node->replica, low);
+    sim_node_turn(node);
+}
+
+/* A disk is low before it is full, and for a while after. */
+void sim_node_tell_low(struct sim_node *node, bool low)
+{
+    if (node->up)
+        sim_schedule(world_of(node), low ? 0 : SIM_MS(LOW_AFTER_MS), node, low_told, NULL)->number = low;
 }
 
 /* One write, whole. True if the next may follow; else *full says whether to wait for room. */

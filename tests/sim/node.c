@@ -427,6 +427,7 @@ void sim_node_disk_full(struct sim_node *node, bool full)
 {
     sim_note(world_of(node), node->id, full ? "disk fills" : "disk has room", 0, 0, 0);
     node->disk_full = full;
+    sim_node_tell_low(node, full);
     sim_folder_full(node->folder, full);
 }
 

@@ -130,6 +130,8 @@ void sim_node_boot(struct sim_node *node);
 void sim_node_crash(struct sim_node *node, bool power);
 void sim_node_pause(struct sim_node *node, sim_us span);
 void sim_node_disk_full(struct sim_node *node, bool full);
+/* host.c: the replica hears that little room is left, now, or that there is enough again, after a while. */
+void sim_node_tell_low(struct sim_node *node, bool low);
 /* The power goes at the n-th change to the disk from now, in the middle of whatever makes it. 0: not any more. */
 void sim_node_doom(struct sim_node *node, uint64_t n);
 /* The n-th sync from now fails. */

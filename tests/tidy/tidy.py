@@ -398,7 +398,7 @@ PLANTED = [
     ("cluster/log/a.c", "#include <uv.h>\n", "uv.h is included"),
     ("src/engines/kv/a.c", "#include <uv.h>\n", "uv.h is included"),
     ("cluster/node/replica.c", "#include <uv.h>\n", "uv.h is included"),
-    ("src/wire/a.c", "#include <openssl/evp.h>\n", "evp.h is included"),
+    ("src/store/a.c", "#include <openssl/evp.h>\n", "evp.h is included"),
     ("src/extra/a.c", "\n", "belongs to no part"),
     ("tests/unit/a.c", "int x = 1;\n" + "x" * 121 + "\n", "a.c:2: a line of 121"),
     ("src/base/a.c", "\tint x;\n", "a tab"),
