@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "cluster/log/wal_internal.h"
 
 #define COPY_MAX                                                                                                       \
@@ -368,7 +369,8 @@ static enum kt_code write_entries(struct kt_wal *wal, bool cut, const struct kt_
         kt_index last = entries[0].index - 1;
         struct wal_record record = {.kind = WAL_TRUNCATE, .index = last, .term = kt_wal_term(wal, last)};
 
-        code = write_planned(&writing, plan, &record, NULL);
+        if (!KT_PLANTED("cut-lost"))
+            code = write_planned(&writing, plan, &record, NULL);
         writing.cut = true;
         writing.cut_last = last;
         writing.entry_offset = writing.end;
@@ -454,6 +456,8 @@ enum kt_code kt_wal_sync(struct kt_wal *wal)
 {
     enum kt_code code = wal_failed(wal);
 
+    if (KT_PLANTED("early-ack"))
+        return code;
     return code == KT_OK ? sync_segment(wal, wal_segment_last(wal)) : code;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "base/random.h"
 
 #define NAME_BYTES   64
@@ -139,9 +140,9 @@ static enum kt_code write_member(struct kt_boot *boot, bool founded, struct kt_e
 static enum kt_code new_member(const struct kt_boot_options *options, struct kt_boot *boot, struct kt_error *error)
 {
     struct kt_random random;
-    uint64_t bits = kt_random_system();
+    uint64_t bits = KT_PLANTED("member-kept") ? 1 : kt_random_system();
 
-    if (options->seed != 0) {
+    if (options->seed != 0 && !KT_PLANTED("member-kept")) {
         kt_random_seed(&random, options->seed);
         bits = kt_random_next(&random);
     }
@@ -310,7 +311,7 @@ static enum kt_code finish_adoption(const struct kt_boot_options *options, struc
                 (unsigned long long)position.index);
         return remove_file(boot, "incoming.mdb", error);
     }
-    if (code == KT_OK && kt_wal_term(boot->wal, position.index) != position.term)
+    if (code == KT_OK && (kt_wal_term(boot->wal, position.index) != position.term || KT_PLANTED("adoption-forgets")))
         code = begin_log(boot, &position, error);
     if (code != KT_OK)
         return code;

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "cluster/node/peer_frame.h"
 
 #define MEMBERS_MAX 16
@@ -203,7 +204,9 @@ enum kt_code kt_founding_settle(const struct kt_founding *founding, struct kt_bo
     enum kt_code code = KT_OK;
 
     KT_CHECK(founding->outcome != KT_FOUNDING_WAITS);
-    if (founding->outcome == KT_FOUNDING_FOUNDED)
+    if (KT_PLANTED("mark-first"))
+        code = kt_boot_found(boot, error);
+    if (code == KT_OK && founding->outcome == KT_FOUNDING_FOUNDED)
         code = write_entry(founding, boot, error);
     return code == KT_OK ? kt_boot_found(boot, error) : code;
 }

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "cluster/node/replica_internal.h"
 
 /* A closed connection from the leader begins an election after a pause in this range, so that not all begin at once. */
@@ -56,7 +57,8 @@ bool replica_leads(const struct kt_replica *replica)
 
 bool replica_serves(const struct kt_replica *replica)
 {
-    return replica_leads(replica) && !replica->barrier_needed && replica->raft.commit_index >= replica->barrier &&
+    return replica_leads(replica) &&
+           ((!replica->barrier_needed && replica->raft.commit_index >= replica->barrier) || KT_PLANTED("no-barrier")) &&
            raft_transferee(&replica->raft) == 0;
 }
 
@@ -68,7 +70,7 @@ bool replica_send(struct kt_replica *replica, kt_node_id to, struct kt_buf *fram
         kt_buf_release(frame);
         return false;
     }
-    if (replica->votes_done == replica->votes_issued)
+    if (replica->votes_done == replica->votes_issued || KT_PLANTED("votes-unheld"))
         return replica->host.send(replica->host.data, to, frame);
     held = kt_alloc(sizeof *held);
     held->to = to;
@@ -121,7 +123,8 @@ static bool amend(struct kt_replica *replica, const struct raft_message *message
      * would then never learn the present one, be refused for it for ever, and without it nobody else can win.
      */
     if (message->type == RAFT_REQUEST_VOTE_RESULT && message->request_vote_result.pre_vote &&
-        !message->request_vote_result.vote_granted && message->request_vote_result.term < replica->raft.current_term) {
+        !KT_PLANTED("pre-vote-term") && !message->request_vote_result.vote_granted &&
+        message->request_vote_result.term < replica->raft.current_term) {
         amended->request_vote_result.term = replica->raft.current_term;
         return true;
     }
@@ -405,6 +408,8 @@ enum kt_code kt_replica_create(const struct kt_replica_options *options, struct 
     replica->first = options->log.first;
     replica->window.first = replica->window.next = options->log.last + 1;
     replica->handed = replica->applied = replica->visible = options->state.index;
+    if (KT_PLANTED("adoption-skips") && options->log.first > 1 && options->log.first == options->state.index + 1)
+        replica->handed++;
     kt_list_init(&replica->held);
     kt_list_init(&replica->proposals);
     kt_list_init(&replica->intake);
@@ -590,7 +595,7 @@ static int step_configuration(struct kt_replica *replica, struct raft_message *m
     struct raft_buffer bytes;
     int rv;
 
-    if (before == 0 || before > message->append_entries.prev_log_index)
+    if (before == 0 || before > message->append_entries.prev_log_index || KT_PLANTED("configuration-forgotten"))
         return step_entries(replica, message, entries, count);
     rv = raft_configuration_encode(&raft->configuration, &bytes);
     if (rv != 0)
@@ -621,7 +626,7 @@ static int receive_entries(struct kt_replica *replica, struct raft_message *mess
 
     while (from < count && rv == 0 && !replica->dead) {
         size_t to = from + 1;
-        while (to < count && entries[to].type != KT_ENTRY_CHANGE)
+        while (to < count && (entries[to].type != KT_ENTRY_CHANGE || KT_PLANTED("configuration-inside")))
             to++;
         if (from > 0) {
             message->append_entries.prev_log_index = entries[from - 1].index;
@@ -799,7 +804,7 @@ void kt_replica_persisted(struct kt_replica *replica, struct kt_log_write *write
         kt_index index = write->entries[i].index;
         const struct window *window = &replica->window;
         if (index < window->first || index >= window->next ||
-            window->slots[index & (window->cap - 1)].write != mine->number)
+            (window->slots[index & (window->cap - 1)].write != mine->number && !KT_PLANTED("replaced-acknowledged")))
             break;
         last = index;
     }

@@ -4,6 +4,7 @@
  * any more.
  */
 #include "base/log.h"
+#include "base/plant.h"
 #include "cluster/node/replica_internal.h"
 
 static struct check *check_at(struct kt_replica *replica, kt_index index)
@@ -23,7 +24,7 @@ static void compare(struct kt_replica *replica, const struct check *check)
 {
     size_t self = (size_t)(replica_member(replica, replica->self) - replica->members);
 
-    if (!(check->known >> self & 1u))
+    if (!(check->known >> self & 1u) || KT_PLANTED("hash-ignored"))
         return;
     for (size_t i = 0; i < replica->member_count; i++) {
         size_t same = 0;

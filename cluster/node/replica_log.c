@@ -5,6 +5,7 @@
  */
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/plant.h"
 #include "cluster/node/replica_internal.h"
 
 #define WINDOW_SLOTS_MIN 1024u
@@ -215,6 +216,8 @@ void replica_hand_over(struct kt_replica *replica)
         const struct kt_entry *entry;
         size_t count;
 
+        if (KT_PLANTED("early-apply"))
+            last = replica->raft.commit_index;
         if (replica->handed >= last)
             return;
         if (replica_entry(replica, replica->handed + 1) == NULL) {

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "cluster/node/replica_internal.h"
 
 static const struct raft_configuration *configuration(const struct kt_replica *replica)
@@ -99,7 +100,8 @@ static bool is_outside(const struct kt_replica *replica, const struct member *se
 {
     if (self->member != replica->member)
         return true;
-    return !self->voter && replica->now >= replica->heard_ms + REPLICA_LOST_ELECTIONS * replica->election_ms;
+    return !KT_PLANTED("join-once") && !self->voter &&
+           replica->now >= replica->heard_ms + REPLICA_LOST_ELECTIONS * replica->election_ms;
 }
 
 static void ask_to_join(struct kt_replica *replica)

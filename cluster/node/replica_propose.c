@@ -9,6 +9,7 @@
  */
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/plant.h"
 #include "cluster/node/replica_internal.h"
 #include "cluster/transport/transport.h"
 #include "engines/op.h"
@@ -51,8 +52,12 @@ void replica_proposals_resend(struct kt_replica *replica)
 {
     struct kt_list *link;
 
-    kt_list_each (link, &replica->proposals)
-        KT_CONTAINER(link, struct kt_proposal, link)->sent_term = 0;
+    kt_list_each (link, &replica->proposals) {
+        struct kt_proposal *proposal = KT_CONTAINER(link, struct kt_proposal, link);
+        proposal->sent_term = 0;
+        if (KT_PLANTED("renumbered"))
+            proposal->sequence = ++replica->sequence;
+    }
     replica->resend_ms = replica->now;
 }
 

@@ -8,6 +8,7 @@
  * A read ends when the index is visible in this node's own state, or at its deadline.
  */
 #include "base/alloc.h"
+#include "base/plant.h"
 #include "cluster/node/replica_internal.h"
 
 static void finish(struct kt_replica *replica, struct kt_read *read, enum kt_code code)
@@ -40,7 +41,7 @@ static void know_index(struct kt_replica *replica, uint64_t number, kt_index ind
         if (read->number != number)
             continue;
         read->index = index;
-        if (index <= replica->visible) {
+        if (index <= replica->visible || KT_PLANTED("read-unseen")) {
             finish(replica, read, KT_OK);
             continue;
         }
@@ -154,7 +155,7 @@ static void begin_round(struct kt_replica *replica)
     for (size_t i = 0; i < replica->member_count; i++)
         if (replica->members[i].id == replica->self && replica->members[i].voter)
             round->yes |= 1u << i;
-    if (majority(replica, round->yes))
+    if (majority(replica, round->yes) || KT_PLANTED("stale-read"))
         confirm(replica, replica->round_count - 1);
     else
         ask(replica, round);

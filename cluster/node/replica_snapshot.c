@@ -4,6 +4,7 @@
  * connection of its own, and starts again from it; the core of that follower never installs anything.
  */
 #include "base/log.h"
+#include "base/plant.h"
 #include "cluster/node/replica_internal.h"
 
 void kt_replica_trim(struct kt_replica *replica, kt_index durable, kt_index index)
@@ -61,8 +62,8 @@ int replica_offer_refused(struct kt_replica *replica, struct member *member, con
 
     if (result->rejected == 0 && result->last_log_index >= member->offered)
         member->offered = 0;
-    if (result->rejected == 0 || member->offered == 0 || result->rejected == member->offered ||
-        !replica_leads(replica) || result->term != replica->raft.current_term ||
+    if (KT_PLANTED("offer-once") || result->rejected == 0 || member->offered == 0 ||
+        result->rejected == member->offered || !replica_leads(replica) || result->term != replica->raft.current_term ||
         raft_match_index(&replica->raft, member->member, &match) != 0 || match >= member->offered)
         return 0;
     result->rejected = member->offered;
@@ -80,13 +81,13 @@ void replica_offer_received(struct kt_replica *replica, struct member *member, s
 
     if (!kt_reader_done(reader) || term != replica->raft.current_term || replica->leader != member->id)
         return;
-    if (replica->applied < index) {
+    if (replica->applied < index && !KT_PLANTED("offer-early")) {
         replica->host.fetch_state(replica->host.data, member->id, index);
         return;
     }
     /* What is applied is committed, so a leader of a later term has it: the logs agree up to there. */
     result.append_entries_result.term = term;
-    result.append_entries_result.last_log_index = replica->applied;
+    result.append_entries_result.last_log_index = KT_PLANTED("offer-early") ? index : replica->applied;
     kt_frame_init(&frame);
     kt_frame_raft(&frame, &ends, &result);
     replica_send(replica, member->id, &frame);

@@ -60,6 +60,14 @@ static void usage(void)
     exit(2);
 }
 
+static void list_plants(void)
+{
+    const char *name, *what;
+    for (unsigned i = 0; (name = kt_plant_name(i, &what)) != NULL; i++)
+        printf("%s\t%s\n", name, what);
+    exit(0);
+}
+
 static bool flag(struct arguments *arguments, const char *name)
 {
     bool *known = strcmp(name, "--trace") == 0     ? &arguments->trace
@@ -97,6 +105,8 @@ static struct arguments parse(int argc, char **argv)
         } else if (strcmp(name, "--jobs") == 0) {
             arguments.jobs = (unsigned)strtoul(value, &end, 10);
         } else if (strcmp(name, "--plant") == 0) {
+            if (strcmp(value, "list") == 0)
+                list_plants();
             arguments.plant = value;
         } else {
             usage();
@@ -106,7 +116,7 @@ static struct arguments parse(int argc, char **argv)
         arguments.jobs > JOBS_MAX)
         usage();
     if (arguments.plant && !kt_plant(arguments.plant)) {
-        fprintf(stderr, "this build has no fault of the name %s in it; see tests/plant/README.md\n", arguments.plant);
+        fprintf(stderr, "this build has no fault of the name %s in it; see tests/sim/README.md\n", arguments.plant);
         exit(2);
     }
     return arguments;

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/plant.h"
 #include "cluster.h"
 
 #define WALL_START_MS 1767225600000u /* 2026-01-01: any time will do */
@@ -138,7 +139,8 @@ static void trim_ready(struct sim_event *event)
 {
     struct sim_node *node = event->node;
     kt_index durable = (kt_index)(uintptr_t)event->data;
-    sim_host_synced_state(node);
+    if (!KT_PLANTED("trim-unsynced"))
+        sim_host_synced_state(node);
     sim_node_enter(node);
     if (durable > 1)
         kt_replica_trim(node->replica, durable, KT_MIN(event->number, durable - 1));
@@ -307,9 +309,6 @@ static bool boot_data(struct sim_node *node)
     /* Data that is there and whole must be reached without any room. */
     bool plain = node->cluster->check.books[node->number].stored && sim_folder_has(node->folder, "log") &&
                  !node->condemned && !node->adopting && node->harm != SIM_FLIPPED;
-    char incoming[KT_BOOT_PATH_BYTES] = "";
-    if (sim_folder_has(node->folder, "incoming.mdb"))
-        snprintf(incoming, sizeof(incoming), "%s", sim_folder_path(node->folder, "incoming.mdb"));
     enum kt_code code = kt_boot(&options, &node->boot, &error);
     if (code == KT_DISK_FULL && plain)
         sim_fail(world_of(node), "node %llu does not start on a full disk: %s", id_of(node), error.text);
@@ -317,9 +316,9 @@ static bool boot_data(struct sim_node *node)
         sim_node_failed(node, error.text, code);
         return false;
     }
-    /* It may also have happened in a boot before, which did not come to its end. */
-    node->adopted =
-        node->adopting && (incoming[0] == '\0' || strcmp(incoming, sim_folder_path(node->folder, "state.mdb")) == 0);
+    const char *path = sim_folder_path(node->folder, "state.mdb");
+    node->adopted = node->adopting && strcmp(node->state_path, path) != 0;
+    snprintf(node->state_path, sizeof(node->state_path), "%s", path);
     node->wal = node->boot.wal;
     node->state = node->boot.state;
     KT_CHECK(kt_store_space(kt_state_store(node->state), "machine.instance", &node->instances, &error) == KT_OK);

@@ -59,6 +59,7 @@ struct sim_node {
     uint64_t peers;               /* bit per node: connected */
     bool adopting;                /* a state was adopted, the boot that takes it is still to come */
     bool adopted;                 /* and was taken by the last boot, if it was not lost before */
+    char state_path[300];         /* of the state in the last boot */
     bool gone;                    /* its folder was wiped and not booted since */
     bool condemned;               /* its data is to be set aside */
     struct sim_transfer transfer;
@@ -115,7 +116,7 @@ struct sim_node {
     size_t saved_len;
     kt_index saved_index;
     bool saved_whole; /* nothing in it was altered */
-    char saved_path[KT_BOOT_PATH_BYTES];
+    char saved_path[300];
 
     struct kt_replica_status status; /* as of the last turn */
 };

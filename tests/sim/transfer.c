@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/plant.h"
 #include "cluster.h"
 #include "store/store.h"
 
@@ -47,13 +48,13 @@ static void arrived(struct sim_event *event)
         interrupted(node);
         return;
     }
+    node->adopting = true; /* or not, if the power goes in the middle of it */
     enum kt_code code = kt_boot_adopt(&node->boot, &error);
     if (code != KT_OK) {
         sim_node_failed(node, error.text, code);
         return;
     }
     sim_note(world_of(node), node->id, "state is here", node->transfer.from + 1, 0, 0);
-    node->adopting = true;
     node->cluster->counts.transfers++;
     sim_node_end_soon(node, sim_latency(world_of(node), SIM_NETWORK, 0, SIM_MS(300)), false);
     sim_faults_at_transfer(node);
@@ -78,6 +79,34 @@ static void give_up_source(struct sim_node *source)
     sim_node_end_soon(source, 0, false);
 }
 
+/* Planted: what stands in for the transfer here leaves a keyspace out. */
+static void forget_sessions(const char *path)
+{
+    struct kt_store_options options = {.path = path, .bytes_max = 64u << 20, .volatile_data = true};
+    struct kt_slice keys[4096], value;
+    struct kt_store *store;
+    struct kt_error error;
+    struct kt_cursor *cursor;
+    struct kt_txn *txn;
+    kt_space space;
+    size_t count = 0;
+
+    KT_CHECK(kt_store_open(&options, &store, &error) == KT_OK);
+    KT_CHECK(kt_store_space(store, "session", &space, &error) == KT_OK);
+    KT_CHECK(kt_txn_begin_write(store, &txn) == KT_OK && kt_cursor_open(txn, space, &cursor) == KT_OK);
+    enum kt_code code = kt_cursor_seek(cursor, kt_slice(NULL, 0), &keys[0], &value);
+    while (code == KT_OK && ++count < KT_COUNT(keys))
+        code = kt_cursor_next(cursor, &keys[count], &value);
+    kt_cursor_close(cursor);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t key[KT_STORE_KEY_MAX];
+        memcpy(key, keys[i].data, keys[i].len);
+        KT_CHECK(kt_txn_delete(txn, space, kt_slice(key, keys[i].len)) == KT_OK);
+    }
+    KT_CHECK(kt_txn_commit(txn) == KT_OK);
+    kt_store_close(store);
+}
+
 /* The source copies its state into the file that arrives: what is under way later is only time. */
 static void asked(struct sim_event *event)
 {
@@ -96,6 +125,8 @@ static void asked(struct sim_event *event)
     KT_CHECK(fd >= 0);
     KT_CHECK(kt_store_copy(kt_state_store(source->state), fd) == KT_OK);
     KT_CHECK(fstat(fd, &info) == 0 && close(fd) == 0);
+    if (KT_PLANTED("sessions-lost-in-transfer"))
+        forget_sessions(sim_folder_path(node->folder, "incoming.part"));
     sim_note(world_of(node), source->id, "state is sent", node->id, kt_state_visible(source->state), 0);
     uint64_t rate = sim_between(world_of(node), SIM_NETWORK, BYTES_PER_MS_LOW, BYTES_PER_MS_HIGH);
     sim_schedule(world_of(node), SIM_MS((uint64_t)info.st_size / rate + 1), node, arrived, NULL)->number =
