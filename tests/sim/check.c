@@ -490,7 +490,7 @@ bool sim_check_whole(const struct sim_cluster *cluster)
     for (unsigned i = 0; i < cluster->options.nodes; i++) {
         const struct sim_node *node = &cluster->nodes[i];
         if (!sim_node_runs(node) || node->harm == SIM_ALTERED || node->harm == SIM_FLIPPED || node->adopting ||
-            node->condemned || node->status.peer_count != cluster->options.nodes)
+            node->transfer.under_way || node->condemned || node->status.peer_count != cluster->options.nodes)
             return false;
         for (size_t k = 0; k < node->status.peer_count; k++) {
             const struct kt_peer_status *peer = &node->status.peers[k];

@@ -5,6 +5,7 @@
 #define UP_MS       10000u
 #define WHOLE_MS    30000u /* what is damaged is found and rebuilt */
 #define SETTLE_MS   2500u  /* faults leave things to be found out: a slow log to catch up, a request to be sent again */
+#define BEHIND      100u   /* entries under way */
 #define CALM_MS     500u   /* then requests go on for so long, and none may fail */
 #define REST_MS     20000u /* virtual time that everything may take to come to rest once the faults have ended */
 #define CONVERGE_MS 5000u  /* and the nodes to agree once nobody asks for anything */
@@ -58,6 +59,17 @@ static bool whole(struct sim_cluster *cluster)
     return all_up(cluster) && sim_check_whole(cluster);
 }
 
+/* And nobody so far behind that it may still need the state of another. */
+static bool steady(struct sim_cluster *cluster)
+{
+    if (!whole(cluster))
+        return false;
+    for (unsigned i = 0; i < cluster->options.nodes; i++)
+        if (cluster->nodes[i].status.applied + BEHIND < cluster->check.commit_max)
+            return false;
+    return true;
+}
+
 static bool converged(struct sim_cluster *cluster)
 {
     if (!whole(cluster))
@@ -85,6 +97,7 @@ static void run_phases(struct sim_cluster *cluster)
     run_until(cluster, all_up, UP_MS, "nodes are not up");
     run_until(cluster, whole, WHOLE_MS, "not all nodes are voters with a whole state");
     run_for(cluster, SETTLE_MS);
+    run_until(cluster, steady, WHOLE_MS, "nodes lag behind");
     cluster->calm = true;
     run_for(cluster, CALM_MS);
     sim_clients_stop(&cluster->clients);

@@ -4,6 +4,8 @@
 #include "base/hash.h"
 #include "cluster.h"
 
+#define KEEP_BYTES (4u << 20) /* of the log, once all is calm: nobody has to fetch a state because of some entries */
+
 enum fault {
     FAULT_CRASH,
     FAULT_POWER,
@@ -403,6 +405,7 @@ void sim_faults_end(struct sim_faults *faults)
         struct sim_node *node = &cluster->nodes[i];
         node->slow_disk = 1;
         node->stall = 0; /* pauses run out by themselves */
+        node->log_keep = KEEP_BYTES;
         if (!node->doom_came)
             sim_node_doom(node, 0);
         if (node->disk_full)
