@@ -8,7 +8,8 @@ from lib import kv  # noqa: E402
 from lib.cluster import Cluster  # noqa: E402
 
 DOOR = {"states": ["shut", "open"], "initial": "shut",
-        "transitions": [{"from": "shut", "event": "OPEN", "to": "open"}, {"from": "open", "event": "CLOSE", "to": "shut"}]}
+        "transitions": [{"from": "shut", "event": "OPEN", "to": "open"},
+                        {"from": "open", "event": "CLOSE", "to": "shut"}]}
 
 
 def converse(node, number):
@@ -32,7 +33,8 @@ def converse(node, number):
 
 def main():
     os.environ["KONTIKI_KONTIKID"] = os.path.abspath(sys.argv[1])
-    wrapper = ["valgrind", "--quiet", "--error-exitcode=1", "--leak-check=full", "--errors-for-leak-kinds=definite,possible",
+    wrapper = ["valgrind", "--quiet", "--error-exitcode=1", "--leak-check=full",
+               "--errors-for-leak-kinds=definite,possible",
                "--suppressions=" + os.path.join(os.path.dirname(os.path.abspath(__file__)), "valgrind.suppressions")]
     # An election takes longer here than anywhere else.
     settings = {"storage.map_size_gb": 1, "cluster.election_ms": 2000, "cluster.heartbeat_ms": 200}

@@ -16,6 +16,7 @@
 
 #define LOCK_NAME  "lock"
 #define ZERO_BYTES (1u << 20) /* one write of zeros: large enough that the calls do not count */
+#define ZERO_SYNC  4          /* writes of zeros between two syncs */
 
 struct real_disk {
     struct kt_disk base;
@@ -62,8 +63,8 @@ static int real_open(struct kt_disk *disk, const char *path, bool create, struct
     if (fd < 0)
         return -errno;
     opened = kt_alloc(sizeof(*opened));
-    *opened = (struct real_file){
-        .base = {.ops = disk->ops}, .disk = KT_CONTAINER(disk, struct real_disk, base), .fd = fd};
+    *opened =
+        (struct real_file){.base = {.ops = disk->ops}, .disk = KT_CONTAINER(disk, struct real_disk, base), .fd = fd};
     *file = &opened->base;
     return 0;
 }
@@ -162,6 +163,10 @@ static int real_sync(struct kt_file *file)
     return 0;
 }
 
+/*
+ * Synced now and then: a whole segment of dirty pages, flushed at once, would hold up the syncs of the log itself for
+ * as long as the disk takes for it, which comes near an election timeout.
+ */
 static int write_zeros(struct kt_file *file, uint64_t bytes)
 {
     uint8_t *zeros = kt_zalloc(ZERO_BYTES);
@@ -171,6 +176,8 @@ static int write_zeros(struct kt_file *file, uint64_t bytes)
         struct iovec part = {.iov_base = zeros, .iov_len = (size_t)KT_MIN(ZERO_BYTES, bytes - at)};
 
         status = write_parts(file, at, &part, 1);
+        if (status == 0 && (at / ZERO_BYTES) % ZERO_SYNC == ZERO_SYNC - 1)
+            status = real_sync(file);
     }
     kt_free(zeros);
     return status;

@@ -236,7 +236,7 @@ static void process_group(struct kt_log_writer *writer)
         code = write_votes(writer);
     if (code == KT_OK)
         code = write_entries(writer, &stuck);
-    if (writer->ended == KT_OK && (code == KT_OK || code == KT_DISK_FULL)) {
+    if (code == KT_OK || code == KT_DISK_FULL) {
         begin_busy(writer);
         synced = kt_wal_sync(writer->options.wal);
         end_busy(writer);

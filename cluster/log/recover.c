@@ -105,6 +105,7 @@ static enum kt_code open_segment(struct kt_wal *wal, uint64_t serial, struct wal
                                      .salt = header->salt,
                                      .bytes = header->bytes,
                                      .end = WAL_HEADER_BYTES,
+                                     .base = header->base,
                                      .file = file,
                                      .refs = 1};
     return KT_OK;

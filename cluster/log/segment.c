@@ -139,6 +139,7 @@ enum kt_code wal_segment_begin(struct kt_wal *wal, struct wal_spare *spare)
                                     .salt = header.salt,
                                     .bytes = header.bytes,
                                     .end = WAL_HEADER_BYTES,
+                                    .base = header.base,
                                     .file = spare->file,
                                     .refs = 1};
     wal->durable = WAL_HEADER_BYTES;

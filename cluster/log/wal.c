@@ -404,17 +404,18 @@ enum kt_code kt_wal_mark(struct kt_wal *wal)
     return KT_OK;
 }
 
-/* Takes the oldest segment out of the list if all its entries are at or below index; its caller gets the reference. */
+/*
+ * Takes the oldest segment out of the list if no entry above index was in the log when it ended; its caller gets the
+ * reference. Whether its entries are still live does not count: what cut them may not be synced yet, and a crash would
+ * bring them back.
+ */
 static struct wal_segment *take_oldest(struct kt_wal *wal, kt_index index)
 {
     struct wal_segment *oldest = NULL;
 
     pthread_mutex_lock(&wal->lock);
-    if (wal->failed == KT_OK && wal->segment_count > 1) {
+    if (wal->failed == KT_OK && wal->segment_count > 1 && wal->segments[1]->base <= index)
         oldest = wal->segments[0];
-        if (oldest->live > 0 && oldest->first + oldest->live - 1 > index)
-            oldest = NULL;
-    }
     if (oldest) {
         if (oldest->live > 0)
             wal_index_trim(&wal->index, oldest->first + oldest->live);

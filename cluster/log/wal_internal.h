@@ -130,7 +130,8 @@ struct wal_segment {
     uint64_t serial;
     uint64_t salt;
     uint64_t bytes;
-    uint64_t end; /* where the next record goes */
+    uint64_t end;  /* where the next record goes */
+    kt_index base; /* as its header says */
     struct kt_file *file;
     kt_index first; /* of the live entries in it, those that are neither truncated nor trimmed; if live > 0 */
     uint64_t live;

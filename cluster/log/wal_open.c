@@ -82,7 +82,7 @@ static enum kt_code create(struct kt_wal *wal, const struct listing *listing, st
 
     if (listing->vote) {
         code = load_vote(wal, &stale, error);
-        if (code == KT_OK && (wal->vote.term > 0 || wal->vote.vote > 0))
+        if (code == KT_OK && (wal->vote.term > 0 || wal->vote.vote > 0 || wal->reach.serial > 0))
             code = kt_error_set(error, KT_CORRUPT,
                                 "the log's folder has a vote of term %llu, but its segments are missing",
                                 (unsigned long long)wal->vote.term);

@@ -10,7 +10,8 @@
 
 /* Nobody waits for the state: a commit costs a sync, so it may wait this long... */
 #define COMMIT_AFTER_MS 20u
-/* ...unless so many entries are uncommitted, which bounds what a restart applies again and the transaction's dirty pages. */
+/* ...unless so many entries are uncommitted, which bounds what a restart applies again and the transaction's dirty
+ * pages. */
 #define COMMIT_AFTER_ENTRIES 4096u
 /* Somebody follows everything: it becomes visible at the end of what is at hand, and under load after this time. */
 #define PROMPT_AFTER_MS 2u

@@ -1,7 +1,7 @@
 /*
- * The applier's thread: applies committed entries to the state in order and commits the state's transaction when a reader
- * waits for it, when enough is uncommitted, or a few milliseconds after the first uncommitted entry. Results go back before
- * the commit: the log already holds the write. A failure to apply or commit ends the process.
+ * The applier's thread: applies committed entries to the state in order and commits the state's transaction when a
+ * reader waits for it, when enough is uncommitted, or a few milliseconds after the first uncommitted entry. Results go
+ * back before the commit: the log already holds the write. A failure to apply or commit ends the process.
  */
 #ifndef KT_CLUSTER_NODE_APPLIER_H
 #define KT_CLUSTER_NODE_APPLIER_H
@@ -20,7 +20,8 @@ struct kt_applier_options {
     void *data;
 };
 
-/* Applies one batch to the state: what the thread does, for whoever has none. Fatal codes only; error says which entry. */
+/* Applies one batch to the state: what the thread does, for whoever has none. Fatal codes only; error says which entry.
+ */
 KT_MUST_USE enum kt_code kt_apply_batch(struct kt_state *state, struct kt_apply_batch *batch, struct kt_error *error);
 
 struct kt_applier *kt_applier_start(const struct kt_applier_options *options);

@@ -1,10 +1,10 @@
 /*
  * The replica's thread: one loop with the peer connections, a timer for the replica's deadline, and a mailbox for
- * everything that comes from other threads. After each bunch of events the replica is flushed once, so that what arrived
- * together goes out together.
+ * everything that comes from other threads. After each bunch of events the replica is flushed once, so that what
+ * arrived together goes out together.
  *
- * Stopping: leadership is handed over (for a while), the transport closes, what is with the log writer, the applier and the
- * pool comes back, the replica answers what is left and is freed, the loop ends.
+ * Stopping: leadership is handed over (for a while), the transport closes, what is with the log writer, the applier and
+ * the pool comes back, the replica answers what is left and is freed, the loop ends.
  */
 #include "cluster/node/cluster.h"
 
@@ -219,8 +219,8 @@ static enum kt_code boot_read(void *data, struct kt_log_read *read)
 /* ---- What other modules tell, on the loop ---- */
 
 /*
- * Every event must find the replica's clock at the present: waiting for events takes longer than a heartbeat when nobody
- * calls, and an election timer that is restarted with the time before the wait is over too early.
+ * Every event must find the replica's clock at the present: waiting for events takes longer than a heartbeat when
+ * nobody calls, and an election timer that is restarted with the time before the wait is over too early.
  */
 static void advance_clock(struct kt_cluster *cluster)
 {

@@ -1,7 +1,7 @@
 /*
  * The cluster as the rest of the node sees it: one object that owns the replica thread, the log writer and the applier.
- * Any thread may call; answers come through the done of what was handed in, on the replica thread: it must not block and
- * usually posts to the caller's own mailbox.
+ * Any thread may call; answers come through the done of what was handed in, on the replica thread: it must not block
+ * and usually posts to the caller's own mailbox.
  */
 #ifndef KT_CLUSTER_NODE_CLUSTER_H
 #define KT_CLUSTER_NODE_CLUSTER_H

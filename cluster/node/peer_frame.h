@@ -1,15 +1,13 @@
 /*
- * What nodes say to each other: the payload of a peer connection's frame. Little-endian; the transport checks integrity,
- * this decodes and trusts nothing all the same.
+ * What nodes say to each other: the payload of a peer connection's frame. Little-endian; the transport checks
+ * integrity, this decodes and trusts nothing all the same.
  *
  *   u8 kind, then
- *   RAFT          u8 raft message type, its fields; AppendEntries: le32 count, then per entry varint term, u8 type, string
- *   FORWARD       le64 term, le32 count, then count operations as strings, stamped with origin and sequence
- *   REPLY         le64 origin, le64 sequence, le64 term, the reply (engines/reply.h)
- *   PROBE         le64 term, le64 round: "is your term still this, and do you follow me?"
- *   PROBE_YES     le64 term, le64 round
- *   READ          le64 term, le64 number: "which index must a read see?"
- *   READ_INDEX    le64 number, le64 index
+ *   RAFT          u8 raft message type, its fields; AppendEntries: le32 count, then per entry varint term, u8 type,
+ * string FORWARD       le64 term, le32 count, then count operations as strings, stamped with origin and sequence REPLY
+ * le64 origin, le64 sequence, le64 term, the reply (engines/reply.h) PROBE         le64 term, le64 round: "is your term
+ * still this, and do you follow me?" PROBE_YES     le64 term, le64 round READ          le64 term, le64 number: "which
+ * index must a read see?" READ_INDEX    le64 number, le64 index
  */
 #ifndef KT_CLUSTER_NODE_PEER_FRAME_H
 #define KT_CLUSTER_NODE_PEER_FRAME_H
@@ -42,9 +40,9 @@ void kt_frame_pair(struct kt_buf *out, enum kt_frame_kind kind, uint64_t first, 
 void kt_frame_reply(struct kt_buf *out, uint64_t origin, uint64_t sequence, const struct kt_reply *reply);
 
 /*
- * Decodes a raft message whose kind byte was read. Entries of an AppendEntries: *entries is an array that the caller frees
- * (kt_entries_free), their payloads are copied into one shared chunk; message->append_entries.entries is left NULL.
- * KT_BAD_FRAME for anything malformed; nothing is allocated then.
+ * Decodes a raft message whose kind byte was read. Entries of an AppendEntries: *entries is an array that the caller
+ * frees (kt_entries_free), their payloads are copied into one shared chunk; message->append_entries.entries is left
+ * NULL. KT_BAD_FRAME for anything malformed; nothing is allocated then.
  */
 KT_MUST_USE enum kt_code kt_frame_read_raft(struct kt_reader *reader, struct raft_message *message,
                                             struct kt_entry **entries);

@@ -74,6 +74,22 @@ static void send_held(struct kt_replica *replica)
 
 /* ---- One step of the core ---- */
 
+/*
+ * Where a leader should try next after a refusal. A log that is too short is continued at its end. One that has another
+ * entry there is tried at the last entry known to be committed, which is the same everywhere; the core by itself would
+ * have the leader go back entry by entry, a round trip and a whole stream of entries each (raft paper, 5.3, asks for
+ * such a hint). Also, the core leaves the field unset when it refuses because of the term.
+ */
+static kt_index refusal_hint(const struct kt_replica *replica, kt_index rejected)
+{
+    kt_index last = replica->window.next - 1;
+    kt_index committed = KT_MAX(replica->raft.commit_index, replica->applied);
+
+    if (rejected > last)
+        return last;
+    return KT_MIN(committed, rejected - 1);
+}
+
 static void send_messages(struct kt_replica *replica, const struct raft_message *messages, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -85,9 +101,9 @@ static void send_messages(struct kt_replica *replica, const struct raft_message 
         if (member == NULL)
             continue;
         if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
-            /* The core leaves the hint unset when it refuses because of the term: memory that is nobody's business. */
             answer = *message;
-            answer.append_entries_result.last_log_index = raft_last_index(&replica->raft);
+            answer.append_entries_result.last_log_index =
+                refusal_hint(replica, message->append_entries_result.rejected);
             message = &answer;
         }
         if (message->type == RAFT_APPEND_ENTRIES) {
@@ -338,8 +354,52 @@ static void fail_step(struct kt_replica *replica, const char *what, int rv)
         replica_fatal(replica, KT_INTERNAL, "%s: %s", what, raft_strerror(rv));
 }
 
+/* What this node sent to the leader, or would, waits for whoever leads next; until it hears of one it may vote. */
+static void forget_leader(struct kt_replica *replica)
+{
+    struct raft *raft = &replica->raft;
+
+    raft->follower_state.current_leader.id = 0;
+    raft_free(raft->follower_state.current_leader.address);
+    raft->follower_state.current_leader.address = NULL;
+    replica->leader = 0;
+    replica_reads_restart(replica);
+    replica_proposals_resend(replica);
+    replica->host.changed(replica->host.data);
+}
+
+/*
+ * A leader whose connection closes is most likely gone: its followers forget it, and begin a pre-vote soon instead of
+ * after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
+ */
+static void suspect_leader(struct kt_replica *replica)
+{
+    struct raft *raft = &replica->raft;
+    unsigned pause = 1 + (unsigned)kt_random_below(&replica->random, CLOSED_PAUSE_MS);
+
+    if (replica->now > raft->follower_state.randomized_election_timeout)
+        raft->election_timer_start = replica->now + pause - raft->follower_state.randomized_election_timeout;
+    forget_leader(replica);
+}
+
+/*
+ * When a follower that has a leader stops refusing to vote for another: the least election timeout after it last heard
+ * from its own (raft dissertation, 4.2.3). The core waits for the follower's random timeout, so that the slowest of a
+ * majority would set the pace of an election instead of the fastest. 0: it has no leader.
+ */
+static kt_time_ms leader_forgotten_at(const struct kt_replica *replica)
+{
+    const struct raft *raft = &replica->raft;
+
+    if (raft->state != RAFT_FOLLOWER || raft->follower_state.current_leader.id == 0)
+        return 0;
+    return raft->election_timer_start + replica->election_ms;
+}
+
 void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
 {
+    kt_time_ms forget_at;
+
     if (now_ms > replica->now)
         replica->now = now_ms;
     if (replica->dead)
@@ -348,6 +408,9 @@ void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
         struct raft_event event = {.type = RAFT_TIMEOUT};
         fail_step(replica, "timeout", replica_step(replica, &event));
     }
+    forget_at = leader_forgotten_at(replica);
+    if (forget_at != 0 && replica->now >= forget_at)
+        forget_leader(replica);
     replica_streams_tick(replica);
     if (replica->now >= replica->swept_ms + REPLICA_SWEEP_MS) {
         replica->swept_ms = replica->now;
@@ -360,8 +423,10 @@ void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
 
 kt_time_ms kt_replica_deadline(const struct kt_replica *replica)
 {
-    kt_time_ms deadline = raft_timeout(&replica->raft);
+    kt_time_ms deadline = raft_timeout(&replica->raft), forget_at = leader_forgotten_at(replica);
 
+    if (forget_at != 0)
+        deadline = KT_MIN(deadline, forget_at);
     if (replica->proposal_count > 0 || replica->read_count > 0 || replica->full)
         deadline = KT_MIN(deadline, replica->swept_ms + REPLICA_SWEEP_MS);
     return deadline;
@@ -491,26 +556,6 @@ void kt_replica_connected(struct kt_replica *replica, kt_node_id peer)
         replica_proposals_resend(replica);
         replica_reads_restart(replica);
     }
-}
-
-/*
- * A leader whose connection closes is most likely gone: its followers forget it, which lets them vote, and begin a
- * pre-vote soon instead of after the election timeout. If it lives, it and whoever still hears it refuse the pre-vote.
- */
-static void suspect_leader(struct kt_replica *replica)
-{
-    struct raft *raft = &replica->raft;
-    unsigned pause = 1 + (unsigned)kt_random_below(&replica->random, CLOSED_PAUSE_MS);
-
-    raft->follower_state.current_leader.id = 0;
-    raft_free(raft->follower_state.current_leader.address);
-    raft->follower_state.current_leader.address = NULL;
-    if (replica->now > raft->follower_state.randomized_election_timeout)
-        raft->election_timer_start = replica->now + pause - raft->follower_state.randomized_election_timeout;
-    replica->leader = 0;
-    replica_reads_restart(replica);
-    replica_proposals_resend(replica);
-    replica->host.changed(replica->host.data);
 }
 
 void kt_replica_disconnected(struct kt_replica *replica, kt_node_id peer)

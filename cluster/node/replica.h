@@ -1,13 +1,13 @@
 /*
  * The replica: the raft core and everything this node decides around it, driven by events and acting only through its
- * host. No thread, clock, socket or file of its own: kontikid runs it on the replica thread (cluster/node/runtime.c), the
- * simulator runs many in one process.
+ * host. No thread, clock, socket or file of its own: kontikid runs it on the replica thread (cluster/node/runtime.c),
+ * the simulator runs many in one process.
  *
- * Rules that hold (numbered in cluster/README.md): nothing is sent before the term and vote it depends on are durable; an
- * AppendEntries result follows the sync of its entries; entries reach the applier in order, once, when committed; a leader
- * serves only after an entry of its own term is applied; a linearizable read is confirmed by a majority that is asked
- * after the read came; requests keep the order in which this node got them, also across a change of leader, and each takes
- * effect at most once.
+ * Rules that hold (numbered in cluster/README.md): nothing is sent before the term and vote it depends on are durable;
+ * an AppendEntries result follows the sync of its entries; entries reach the applier in order, once, when committed; a
+ * leader serves only after an entry of its own term is applied; a linearizable read is confirmed by a majority that is
+ * asked after the read came; requests keep the order in which this node got them, also across a change of leader, and
+ * each takes effect at most once.
  */
 #ifndef KT_CLUSTER_NODE_REPLICA_H
 #define KT_CLUSTER_NODE_REPLICA_H
@@ -22,8 +22,8 @@
 struct kt_replica;
 
 /*
- * A write on its way. The caller owns it and its operation until done runs, exactly once. deadline_ms is on the clock of
- * kt_replica_tick. The operation is stamped in place with origin and sequence.
+ * A write on its way. The caller owns it and its operation until done runs, exactly once. deadline_ms is on the clock
+ * of kt_replica_tick. The operation is stamped in place with origin and sequence.
  */
 struct kt_proposal {
     struct kt_task task; /* for whoever moves it between threads */
@@ -123,7 +123,8 @@ struct kt_replica_options {
 
 KT_MUST_USE enum kt_code kt_replica_create(const struct kt_replica_options *options, struct kt_replica **replica,
                                            struct kt_error *error);
-/* Fails what is pending with KT_SHUTTING_DOWN or KT_OUTCOME_UNKNOWN and frees. Nothing may be with the host any more. */
+/* Fails what is pending with KT_SHUTTING_DOWN or KT_OUTCOME_UNKNOWN and frees. Nothing may be with the host any more.
+ */
 void kt_replica_free(struct kt_replica *replica);
 
 /* Events. now_ms never decreases. */

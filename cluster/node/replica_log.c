@@ -1,7 +1,7 @@
 /*
  * The log as the replica sees it: the window of entries in memory, what is on its way to the disk, and what goes to the
- * applier. Entries are applied only once they are durable here as well as committed, so that the state of a node is never
- * ahead of its log.
+ * applier. Entries are applied only once they are durable here as well as committed, so that the state of a node is
+ * never ahead of its log.
  */
 #include "base/alloc.h"
 #include "base/check.h"

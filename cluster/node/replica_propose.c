@@ -1,9 +1,9 @@
 /*
  * Writes. The proposals of this node stand in one queue, in the order they came. Whoever leads gets them in that order:
- * this node itself through the core, another node in forward frames. When the leader, its term or the way to it changes,
- * all that have no result yet are sent again, still in order; the (origin, sequence) on each makes the state machine apply
- * it once and answer the second time with the first result. Because a log's entries commit in order, two writes of one
- * node never change places.
+ * this node itself through the core, another node in forward frames. When the leader, its term or the way to it
+ * changes, all that have no result yet are sent again, still in order; the (origin, sequence) on each makes the state
+ * machine apply it once and answer the second time with the first result. Because a log's entries commit in order, two
+ * writes of one node never change places.
  *
  * A proposal ends with its result, or at its deadline: not done if it never reached a leader, unknown otherwise.
  */
@@ -339,8 +339,8 @@ void replica_propose_flush(struct kt_replica *replica)
 
     if (replica_leads(replica)) {
         /*
-         * While leadership is handed over the core takes nothing, and a full disk nothing either: what is here waits for the
-         * outcome.
+         * While leadership is handed over the core takes nothing, and a full disk nothing either: what is here waits
+         * for the outcome.
          */
         if (!replica->barrier_needed && !replica->full && raft_transferee(&replica->raft) == 0)
             submit_all(replica);

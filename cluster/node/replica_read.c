@@ -1,8 +1,9 @@
 /*
  * Linearizable reads by read index (raft dissertation, 6.4; without leases). The leader notes its commit index and asks
- * every voter "is your term still mine, and do you follow me?"; when a majority has said yes to a question sent after the
- * read came, no later leader existed when the read came, so a state that shows the noted index shows every write
- * acknowledged before it. One round serves all reads that waited for it; a follower joins with one request for all its own.
+ * every voter "is your term still mine, and do you follow me?"; when a majority has said yes to a question sent after
+ * the read came, no later leader existed when the read came, so a state that shows the noted index shows every write
+ * acknowledged before it. One round serves all reads that waited for it; a follower joins with one request for all its
+ * own.
  *
  * A read ends when the index is visible in this node's own state, or at its deadline.
  */

@@ -1,13 +1,13 @@
 /*
- * What a leader sends each follower. The core names ranges of entries (it moves its own next index ahead as if they were
- * sent); a stream turns them into AppendEntries frames of bounded size, at most REPLICA_STREAM_BYTES ahead of what the
- * follower has acknowledged, reading entries that are no longer in memory back from the log.
+ * What a leader sends each follower. The core names ranges of entries (it moves its own next index ahead as if they
+ * were sent); a stream turns them into AppendEntries frames of bounded size, at most REPLICA_STREAM_BYTES ahead of what
+ * the follower has acknowledged, reading entries that are no longer in memory back from the log.
  *
  *   prev | sent, in flight | to be sent       |
  *        next - 1          next .......... end
  *
- * A range that does not follow on the last one restarts the stream there: the core went back because the follower refused.
- * A heartbeat is an AppendEntries without entries behind what was really sent, so that it never overtakes.
+ * A range that does not follow on the last one restarts the stream there: the core went back because the follower
+ * refused. A heartbeat is an AppendEntries without entries behind what was really sent, so that it never overtakes.
  */
 #include "base/alloc.h"
 #include "base/check.h"
@@ -189,7 +189,8 @@ void replica_stream_fetched(struct kt_replica *replica, struct stream_fetch *fet
     pump(replica, member);
 }
 
-/* Followers learn of a commit with the next entries; when there are none, at once, or their readers would wait a heartbeat. */
+/* Followers learn of a commit with the next entries; when there are none, at once, or their readers would wait a
+ * heartbeat. */
 void replica_streams_flush(struct kt_replica *replica)
 {
     if (!replica_leads(replica))

@@ -90,6 +90,31 @@ void kontiki_result_release(struct kontiki_result *result);
 KT_MUST_USE enum kt_code kontiki_machine_call(struct kontiki_client *client, const char *op, const char *params,
                                               struct kontiki_result *result);
 
+/*
+ * Events of instances, as they happen: a subscription that survives the node it stands on. Each event is given once, in
+ * order; when the connection is lost the watch goes on at the next endpoint, right behind the last event that was
+ * given.
+ */
+struct kontiki_watch;
+
+/*
+ * op: WATCH_INSTANCE or WATCH_ALL. params: its parameters, a JSON object, or NULL for {}. Blocks until a node has
+ * answered, at most options->timeout_ms. KT_OK: result->body is what it answered. Else *watch is NULL, and code and
+ * sentence are those of kontiki_open or kontiki_machine_call. The options are copied.
+ */
+KT_MUST_USE enum kt_code kontiki_watch_open(const struct kontiki_options *options, const char *op, const char *params,
+                                            struct kontiki_watch **watch, struct kontiki_result *result);
+/*
+ * The next message within wait_ms: KT_OK, result->body is the whole message, a JSON object. Its "type" is "event", or
+ * another word if the server tells something about the subscription ("lagging": events were cut off before they could
+ * be told). KT_MORE: none came. Anything else ends the watch: no node could go on with it within options->timeout_ms,
+ * or one refused to. result->endpoint names the node that is watched at.
+ */
+KT_MUST_USE enum kt_code kontiki_watch_next(struct kontiki_watch *watch, unsigned wait_ms,
+                                            struct kontiki_result *result);
+/* Ends the subscription by closing its connection. NULL is fine. */
+void kontiki_watch_close(struct kontiki_watch *watch);
+
 /* A key of the key-value protocol. Names are C strings; the key is any bytes, 65535 at most. All borrowed. */
 struct kontiki_key {
     const char *database, *collection;

@@ -4,6 +4,8 @@
 #include "admin/admin_internal.h"
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "dispatch/metrics.h"
+#include "dispatch/watch.h"
 
 struct kt_admin {
     struct kt_admin_options options;
@@ -26,14 +28,83 @@ static void look(struct kt_admin *admin, struct admin_view *view)
         view->connections = admin->options.connections(admin->options.data);
 }
 
+/* The engines' counters, as the text of an object each. */
+static void put_stats(struct kt_admin *admin, struct kt_txn *txn, struct kt_buf *out)
+{
+    struct kt_reply stats;
+
+    kt_reply_init(&stats);
+    for (size_t i = 0; i < kt_engine_count; i++) {
+        if (!kt_engines[i]->stats)
+            continue;
+        kt_reply_clear(&stats);
+        kt_buf_append_u8(&stats.body, '{');
+        if (kt_engines[i]->stats(kt_state_engine(admin->options.state, i), txn, &stats) == KT_OK) {
+            kt_buf_append_u8(&stats.body, '}');
+            metrics_render_stats(kt_buf_slice(&stats.body), out);
+        }
+    }
+    kt_reply_release(&stats);
+}
+
+/* What the state says, in one read transaction: a few look-ups. */
+static void put_state(struct kt_admin *admin, struct kt_buf *out)
+{
+    struct kt_changes_summary changes;
+    struct kt_txn *txn;
+
+    if (kt_txn_begin_read(kt_state_store(admin->options.state), &txn) != KT_OK)
+        return;
+    put_stats(admin, txn, out);
+    if (kt_changes_summary(kt_state_changes(admin->options.state), txn, &changes) == KT_OK)
+        metrics_render_changes(&changes, out);
+    kt_txn_abort(txn);
+}
+
+static void put_metrics(struct kt_admin *admin, const struct admin_view *view, struct kt_buf *out)
+{
+    static const char *const protocols[] = {"rcp", "kv"};
+    const struct kt_admin_options *options = &admin->options;
+    struct kt_disk_counters io;
+
+    admin_render_metrics(view, out);
+    put_state(admin, out);
+    kt_cluster_log_io(options->cluster, &io);
+    metrics_render_log(view, &io, out);
+    for (size_t i = 0; options->counts && i < KT_COUNT(protocols); i++) {
+        struct kt_gateway_counts counts;
+        options->counts(options->data, protocols[i], &counts);
+        metrics_render_connections(protocols[i], &counts, out);
+    }
+    if (options->dispatch) {
+        struct kt_watch_counts watches;
+        kt_watch_counts(options->dispatch, &watches);
+        metrics_render_requests(kt_dispatch_metrics(options->dispatch), &watches, out);
+    }
+    metrics_render_process(out);
+}
+
+static void put_page(struct http_response *response)
+{
+    response->status = 200;
+    response->type = "text/html; charset=utf-8";
+    kt_buf_append_text(&response->body, "<!DOCTYPE html>\n<html><head><title>Kontiki</title></head><body>"
+                                        "<h1>Kontiki</h1><p><a href=\"/metrics\">Metrics</a></p></body></html>\n");
+}
+
 static void handle(void *data, struct kt_slice path, struct http_response *response)
 {
     struct kt_admin *admin = data;
     struct admin_view view;
-    bool ready = kt_slice_is(path, "/readyz"), status = kt_slice_is(path, "/status");
-    if (kt_slice_is(path, "/healthz")) {
+    bool ready = kt_slice_is(path, "/readyz") && !admin->options.metrics_only;
+    bool status = kt_slice_is(path, "/status") && !admin->options.metrics_only;
+    if (kt_slice_is(path, "/healthz") || kt_slice_is(path, "/health")) {
         response->status = 200;
-        kt_buf_append_text(&response->body, "ok\n");
+        kt_buf_append_text(&response->body, "OK");
+        return;
+    }
+    if (kt_slice_is(path, "/")) {
+        put_page(response);
         return;
     }
     if (!ready && !status && !kt_slice_is(path, "/metrics"))
@@ -52,7 +123,7 @@ static void handle(void *data, struct kt_slice path, struct http_response *respo
         admin_render_status(&view, &response->body);
     } else {
         response->type = "text/plain; version=0.0.4; charset=utf-8";
-        admin_render_metrics(&view, &response->body);
+        put_metrics(admin, &view, &response->body);
     }
 }
 
@@ -87,7 +158,9 @@ void kt_admin_stopping(struct kt_admin *admin)
     admin->stopping = true;
     admin->options.cluster = NULL;
     admin->options.state = NULL;
+    admin->options.dispatch = NULL;
     admin->options.connections = NULL;
+    admin->options.counts = NULL;
 }
 
 static void on_closed(void *data)

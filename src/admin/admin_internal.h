@@ -4,9 +4,11 @@
 
 #include "admin/admin.h"
 #include "base/buf.h"
+#include "dispatch/metrics.h"
+#include "dispatch/watch.h"
 
 #define HTTP_HEAD_BYTES_MAX 8192u      /* request line and header fields; what the common servers allow */
-#define HTTP_BODY_BYTES_MAX (1u << 20) /* of an answer; those of the largest cluster have kilobytes */
+#define HTTP_BODY_BYTES_MAX (1u << 20) /* of an answer; metrics of all operations have some 100 KiB */
 #define HTTP_LINGER_MS      1000u      /* after an error: for the client to read it before the connection is reset */
 
 struct http_request {
@@ -58,6 +60,16 @@ struct admin_view {
 /* Appends to the buffer, which remembers a failure. */
 void admin_render_status(const struct admin_view *view, struct kt_buf *out);
 void admin_render_metrics(const struct admin_view *view, struct kt_buf *out);
+/* One engine's counters, the text of an object: "machines" and "instances" have the names of rstmdb as well. */
+void metrics_render_stats(struct kt_slice stats, struct kt_buf *out);
+void metrics_render_changes(const struct kt_changes_summary *changes, struct kt_buf *out);
+void metrics_render_log(const struct admin_view *view, const struct kt_disk_counters *io, struct kt_buf *out);
+void metrics_render_connections(const char *protocol, const struct kt_gateway_counts *counts, struct kt_buf *out);
+void metrics_render_requests(const struct kt_metrics *metrics, const struct kt_watch_counts *watches,
+                             struct kt_buf *out);
+/* What the kernel says of this process; what cannot be read is left out. */
+void metrics_render_process(struct kt_buf *out);
+
 /* true: ready; the sentence either way, with a newline. */
 bool admin_render_ready(const struct admin_view *view, struct kt_buf *out);
 

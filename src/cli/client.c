@@ -5,10 +5,9 @@
 
 #define ATTEMPT_MS_SHARE 4 /* a node that hangs takes at most this part of the time, so that others get their turn */
 
-int cli_open(const struct cli *cli, struct kontiki_client **client)
+void cli_client_options(const struct cli *cli, struct kontiki_options *options)
 {
-    char text[256] = "";
-    struct kontiki_options options = {
+    *options = (struct kontiki_options){
         .machine = (const char *const *)cli->rcp.items,
         .machine_count = cli->rcp.count,
         .kv = (const char *const *)cli->kv.items,
@@ -20,6 +19,14 @@ int cli_open(const struct cli *cli, struct kontiki_client **client)
         .timeout_ms = cli->timeout_ms,
         .attempt_ms = KT_MIN(cli->timeout_ms / ATTEMPT_MS_SHARE + 1, 10000u),
     };
+}
+
+int cli_open(const struct cli *cli, struct kontiki_client **client)
+{
+    char text[256] = "";
+    struct kontiki_options options;
+
+    cli_client_options(cli, &options);
     if (kontiki_open(&options, client, text, sizeof(text)) != KT_OK)
         return cli_fail(CLI_USAGE, "%s", text);
     return CLI_OK;
@@ -29,15 +36,56 @@ int cli_result_status(const struct kontiki_result *result)
 {
     if (result->code == KT_OK)
         return CLI_OK;
-    if (kt_code_outcome(result->code) == KT_UNKNOWN)
-        return cli_fail(CLI_UNKNOWN, "the outcome is unknown: %s (last asked: %s)", result->text, result->endpoint);
+    if (kt_code_outcome(result->code) == KT_UNKNOWN) {
+        fprintf(stderr, "Error: the outcome is unknown: %s (last asked: %s)\n", result->text, result->endpoint);
+        return CLI_UNKNOWN;
+    }
     if (result->server_code[0]) {
-        cli_fail(CLI_REFUSED, "%s: %s", result->server_code, result->text);
+        fprintf(stderr, "Error: server error: %s - %s\n", result->server_code, result->text);
         if (result->details)
-            fprintf(stderr, "kontiki: %s\n", result->details);
+            fprintf(stderr, "%s\n", result->details);
         return CLI_REFUSED;
     }
-    if (kt_code_class(result->code) == KT_RETRY)
-        return cli_fail(CLI_NO_ANSWER, "nothing answered, nothing was done: %s", result->text);
+    if (kt_code_class(result->code) == KT_RETRY) {
+        fprintf(stderr, "Connection failed: nothing answered, nothing was done: %s\n", result->text);
+        return CLI_NO_ANSWER;
+    }
     return cli_fail(CLI_USAGE, "%s", result->text);
+}
+
+int cli_call(struct cli *cli, const char *op, const char *params, struct kt_json **answer)
+{
+    struct kontiki_result result = {.code = KT_OK};
+    struct kt_error error = {.text = ""};
+    int status = cli->client ? CLI_OK : cli_open(cli, &cli->client);
+
+    *answer = NULL;
+    if (status != CLI_OK)
+        return status;
+    if (kontiki_machine_call(cli->client, op, params, &result) != KT_OK)
+        status = cli_result_status(&result);
+    else if (kt_json_parse(kt_slice(result.body, result.body_len), answer, &error) != KT_OK)
+        status = cli_fail(CLI_REFUSED, "the answer is no JSON: %s", error.text);
+    kontiki_result_release(&result);
+    return status;
+}
+
+struct kt_json *cli_peek(struct cli *cli, const char *op, const char *params, unsigned timeout_ms)
+{
+    struct kontiki_result result = {.code = KT_OK};
+    struct kontiki_client *client = NULL;
+    struct kontiki_options options;
+    struct kt_json *answer = NULL;
+    struct kt_error error;
+
+    cli_client_options(cli, &options);
+    options.timeout_ms = timeout_ms;
+    if (kontiki_open(&options, &client, NULL, 0) != KT_OK)
+        return NULL;
+    if (kontiki_machine_call(client, op, params, &result) == KT_OK &&
+        kt_json_parse(kt_slice(result.body, result.body_len), &answer, &error) != KT_OK)
+        answer = NULL;
+    kontiki_result_release(&result);
+    kontiki_close(client);
+    return answer;
 }

@@ -25,11 +25,15 @@ static uint64_t number(const struct kt_json *status, const char *name)
     return kt_json_u64(kt_json_get(status, name), &value) ? value : 0;
 }
 
-static bool leads(const struct kt_json *status)
+static bool has_role(const struct kt_json *status, const char *name)
 {
     const struct kt_json *role = kt_json_get(status, "role");
-    return kt_json_is(role, KT_JSON_STRING) && kt_slice_is(kt_json_string(role), "leader") &&
-           kt_json_bool(kt_json_get(status, "serving"));
+    return kt_json_is(role, KT_JSON_STRING) && kt_slice_is(kt_json_string(role), name);
+}
+
+static bool leads(const struct kt_json *status)
+{
+    return has_role(status, "leader") && kt_json_bool(kt_json_get(status, "serving"));
 }
 
 static struct kt_json *ask(const char *endpoint, uint64_t deadline_ms)
@@ -129,6 +133,22 @@ static void print_size(uint64_t bytes)
     printf(" %10s", text);
 }
 
+/* The leader that the nodes asked speak of, if it was not asked itself; 0: they know none. */
+static uint64_t named_leader(const struct view *view)
+{
+    uint64_t named = 0;
+
+    for (size_t i = 0; i < view->count; i++) {
+        if (view->nodes[i].status && number(view->nodes[i].status, "leader"))
+            named = number(view->nodes[i].status, "leader");
+    }
+    for (size_t i = 0; i < view->count; i++) {
+        if (view->nodes[i].status && number(view->nodes[i].status, "node") == named)
+            return 0;
+    }
+    return named;
+}
+
 static void print_table(const struct view *view)
 {
     const struct node *leader = leader_of(view);
@@ -143,7 +163,8 @@ static void print_table(const struct view *view)
             continue;
         }
         uint64_t applied = number(node->status, "applied");
-        struct kt_slice role = kt_json_string(kt_json_get(node->status, "role"));
+        const struct kt_json *named = kt_json_get(node->status, "role");
+        struct kt_slice role = kt_json_is(named, KT_JSON_STRING) ? kt_json_string(named) : kt_slice("?", 1);
         printf("%c %-5llu %-10.*s %6llu %10llu %10llu %6llu %6llu", node == leader ? '*' : ' ',
                (unsigned long long)number(node->status, "node"), (int)KT_MIN(role.len, (size_t)10),
                (const char *)role.data, (unsigned long long)number(node->status, "term"),
@@ -154,7 +175,13 @@ static void print_table(const struct view *view)
         print_size(number(node->status, "state_bytes"));
         printf("  %s\n", node->endpoint);
     }
-    if (!leader)
+    if (leader)
+        return;
+    uint64_t named = named_leader(view);
+    if (named)
+        printf("Node %llu leads; it is not among those that were asked (--admin-endpoint).\n",
+               (unsigned long long)named);
+    else
         puts("No leader serves: writes and linearizable reads wait.");
 }
 
@@ -220,6 +247,22 @@ static bool is_ready(const char *endpoint, uint64_t deadline_ms)
     return ready;
 }
 
+/* A node asked that has won an election answers nothing that needs certainty before its own entry is committed. */
+static const char *leader_to_be(const struct cli *cli, uint64_t deadline_ms)
+{
+    struct view view;
+    const char *found = NULL;
+
+    look(cli, deadline_ms, &view);
+    for (size_t i = 0; i < view.count; i++) {
+        const struct kt_json *status = view.nodes[i].status;
+        if (status && has_role(status, "leader") && !leads(status))
+            found = view.nodes[i].endpoint;
+    }
+    view_release(&view);
+    return found;
+}
+
 static int wait_ready(const struct cli *cli)
 {
     uint64_t deadline_ms = kt_clock_ms() + cli->timeout_ms;
@@ -231,6 +274,8 @@ static int wait_ready(const struct cli *cli)
             if (!is_ready(cli->admin.items[i], deadline_ms))
                 missing = cli->admin.items[i];
         }
+        if (!missing)
+            missing = leader_to_be(cli, deadline_ms);
         if (!missing) {
             puts("ready");
             return CLI_OK;

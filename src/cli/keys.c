@@ -11,9 +11,12 @@
 enum { VALUE_EMPTY = 0, VALUE_BOOL = 1, VALUE_INT64 = 8, VALUE_FLOAT64 = 10, VALUE_STRING = 12 };
 
 static const struct cli_param params[] = {
-    {"key", "key", 'k', CLI_WORD, 1, false},           {"value", "value", 'v', CLI_WORD, 2, false},
-    {"ttl", "ttl", 't', CLI_WORD, 0, false},           {"type", "type", 'T', CLI_WORD, 0, false},
-    {"database", "database", 'd', CLI_WORD, 0, false}, {"collection", "collection", 'c', CLI_WORD, 0, false},
+    {"key", "key", 'k', CLI_WORD, 1, false, NULL},
+    {"value", "value", 'v', CLI_WORD, 2, false, NULL},
+    {"ttl", "ttl", 't', CLI_WORD, 0, false, NULL},
+    {"type", "type", 'T', CLI_WORD, 0, false, NULL},
+    {"database", "database", 'd', CLI_WORD, 0, false, NULL},
+    {"collection", "collection", 'c', CLI_WORD, 0, false, NULL},
 };
 enum { KEY, VALUE, TTL, TYPE, DATABASE, COLLECTION };
 

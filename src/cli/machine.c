@@ -3,58 +3,110 @@
 #include <stdio.h>
 
 #include "cli/client.h"
+#include "cli/table.h"
 
 struct operation {
     const char *name, *op;
     const char *words; /* for help */
+    const char *(*show)(
+        const struct kt_json *answer);           /* what is printed instead of the answer, unless --json; or NULL */
+    void (*table)(const struct kt_json *answer); /* the same in the shell; or NULL */
     size_t count;
     struct cli_param params[CLI_PARAMS_MAX];
 };
 
-#define KEY                                                                                                            \
+static const char *show_pong(const struct kt_json *answer)
+{
+    (void)answer;
+    return "PONG";
+}
+
+/* member, option, letter, kind, position */
+#define OPTION(member, option, letter, kind)                                                                           \
     {                                                                                                                  \
-        "idempotency_key", "key", 'k', CLI_WORD, 0, false                                                              \
+        member, option, letter, kind, 0, false, NULL                                                                   \
     }
+#define PLACE(member, option, letter, kind, position)                                                                  \
+    {                                                                                                                  \
+        member, option, letter, kind, position, false, NULL                                                            \
+    }
+#define REQUIRED(member, option, letter, kind, position)                                                               \
+    {                                                                                                                  \
+        member, option, letter, kind, position, true, NULL                                                             \
+    }
+#define KEY      OPTION("idempotency_key", "key", 'k', CLI_WORD)
+#define LONG_KEY OPTION("idempotency_key", "idempotency-key", 0, CLI_WORD)
 
 /* clang-format off */
 static const struct operation operations[] = {
-    {"ping", "PING", "", 0, {{NULL, NULL, 0, CLI_WORD, 0, false}}},
-    {"info", "INFO", "", 0, {{NULL, NULL, 0, CLI_WORD, 0, false}}},
-    {"put-machine", "PUT_MACHINE", "NAME VERSION DEFINITION", 3, {
-        {"machine", "name", 'n', CLI_WORD, 1, true},
-        {"version", "version", 'v', CLI_NUMBER, 2, true},
-        {"definition", "definition", 'd', CLI_JSON, 3, true}}},
-    {"get-machine", "GET_MACHINE", "NAME [VERSION]", 2, {
-        {"machine", "name", 'n', CLI_WORD, 1, true},
-        {"version", "version", 'v', CLI_NUMBER, 2, false}}},
-    {"list-machines", "LIST_MACHINES", "[--limit N] [--offset N]", 2, {
-        {"limit", "limit", 'l', CLI_NUMBER, 0, false},
-        {"offset", "offset", 'o', CLI_NUMBER, 0, false}}},
-    {"create-instance", "CREATE_INSTANCE", "MACHINE VERSION [--id ID] [--ctx JSON] [--key KEY]", 5, {
-        {"machine", "machine", 'm', CLI_WORD, 1, true},
-        {"version", "version", 'V', CLI_NUMBER, 2, true},
-        {"instance_id", "id", 'i', CLI_WORD, 0, false},
-        {"initial_ctx", "ctx", 'c', CLI_JSON, 0, false},
-        KEY}},
-    {"get-instance", "GET_INSTANCE", "ID", 1, {
-        {"instance_id", "id", 'i', CLI_WORD, 1, true}}},
-    {"list-instances", "LIST_INSTANCES", "[--machine NAME] [--state STATE] [--limit N] [--offset N]", 4, {
-        {"machine", "machine", 'm', CLI_WORD, 0, false},
-        {"state", "state", 's', CLI_WORD, 0, false},
-        {"limit", "limit", 'l', CLI_NUMBER, 0, false},
-        {"offset", "offset", 'o', CLI_NUMBER, 0, false}}},
-    {"delete-instance", "DELETE_INSTANCE", "ID [--key KEY]", 2, {
-        {"instance_id", "id", 'i', CLI_WORD, 1, true},
-        KEY}},
+    {"ping", "PING", "", show_pong, NULL, 0, {OPTION(NULL, NULL, 0, CLI_WORD)}},
+    {"info", "INFO", "", NULL, NULL, 0, {OPTION(NULL, NULL, 0, CLI_WORD)}},
+    {"put-machine", "PUT_MACHINE", "NAME VERSION DEFINITION", NULL, NULL, 3, {
+        REQUIRED("machine", "name", 'n', CLI_WORD, 1),
+        REQUIRED("version", "version", 'v', CLI_NUMBER, 2),
+        REQUIRED("definition", "definition", 'd', CLI_JSON, 3)}},
+    {"get-machine", "GET_MACHINE", "NAME [VERSION]", NULL, NULL, 2, {
+        REQUIRED("machine", "name", 'n', CLI_WORD, 1),
+        PLACE("version", "version", 'v', CLI_NUMBER, 2)}},
+    {"list-machines", "LIST_MACHINES", "[--limit N] [--offset N]", NULL, cli_table_machines, 2, {
+        OPTION("limit", "limit", 'l', CLI_NUMBER),
+        OPTION("offset", "offset", 'o', CLI_NUMBER)}},
+    {"create-instance", "CREATE_INSTANCE", "MACHINE VERSION [ID] [CTX] [--key KEY]", NULL, NULL, 6, {
+        REQUIRED("machine", "machine", 'm', CLI_WORD, 1),
+        REQUIRED("version", "version", 'V', CLI_NUMBER, 2),
+        PLACE("instance_id", "id", 'i', CLI_WORD, 3),
+        PLACE("initial_ctx", "ctx", 'c', CLI_JSON, 4),
+        KEY, LONG_KEY}},
+    {"get-instance", "GET_INSTANCE", "ID", NULL, NULL, 1, {
+        REQUIRED("instance_id", "id", 'i', CLI_WORD, 1)}},
+    {"list-instances", "LIST_INSTANCES", "[MACHINE] [STATE] [--limit N] [--offset N]", NULL, cli_table_instances, 4, {
+        PLACE("machine", "machine", 'm', CLI_WORD, 1),
+        PLACE("state", "state", 's', CLI_WORD, 2),
+        OPTION("limit", "limit", 'l', CLI_NUMBER),
+        OPTION("offset", "offset", 'o', CLI_NUMBER)}},
+    {"delete-instance", "DELETE_INSTANCE", "ID [--key KEY]", NULL, NULL, 3, {
+        REQUIRED("instance_id", "id", 'i', CLI_WORD, 1),
+        KEY, LONG_KEY}},
     {"apply-event", "APPLY_EVENT",
-     "ID EVENT [--payload JSON] [--expected-state S] [--expected-offset N] [--event-id ID] [--key KEY]", 7, {
-        {"instance_id", "instance", 'i', CLI_WORD, 1, true},
-        {"event", "event", 'e', CLI_WORD, 2, true},
-        {"payload", "payload", 'p', CLI_JSON, 0, false},
-        {"expected_state", "expected-state", 's', CLI_WORD, 0, false},
-        {"expected_wal_offset", "expected-offset", 'o', CLI_NUMBER, 0, false},
-        {"event_id", "event-id", 'I', CLI_WORD, 0, false},
-        KEY}},
+     "ID EVENT [PAYLOAD] [--expected-state S] [--expected-offset N] [--event-id ID] [--key KEY]", NULL, NULL, 8, {
+        REQUIRED("instance_id", "instance", 'i', CLI_WORD, 1),
+        REQUIRED("event", "event", 'e', CLI_WORD, 2),
+        PLACE("payload", "payload", 'p', CLI_JSON, 3),
+        OPTION("expected_state", "expected-state", 's', CLI_WORD),
+        OPTION("expected_wal_offset", "expected-offset", 'o', CLI_NUMBER),
+        OPTION("event_id", "event-id", 'I', CLI_WORD),
+        KEY, LONG_KEY}},
+    {"batch", "BATCH", "OPERATIONS [--mode atomic|best_effort] [--key KEY]", NULL, NULL, 4, {
+        REQUIRED("ops", "ops", 'O', CLI_JSON, 1),
+        OPTION("mode", "mode", 'm', CLI_WORD),
+        KEY, LONG_KEY}},
+    {"wal-read", "WAL_READ", "[FROM] [LIMIT]", NULL, cli_table_wal, 2, {
+        {"from_offset", "from", 'f', CLI_NUMBER, 1, false, "0"},
+        PLACE("limit", "limit", 'l', CLI_NUMBER, 2)}},
+    {"wal-stats", "WAL_STATS", "", NULL, cli_table_members, 0, {OPTION(NULL, NULL, 0, CLI_WORD)}},
+    {"snapshot-instance", "SNAPSHOT_INSTANCE", "ID", NULL, NULL, 1, {
+        REQUIRED("instance_id", "id", 'i', CLI_WORD, 1)}},
+    {"compact", "COMPACT", "[--force]", NULL, cli_table_members, 1, {
+        OPTION("force_snapshot", "force", 'f', CLI_TRUE)}},
+    {"flush-all", "FLUSH_ALL", "", NULL, NULL, 0, {OPTION(NULL, NULL, 0, CLI_WORD)}},
+    {"unwatch", "UNWATCH", "SUBSCRIPTION_ID", NULL, NULL, 1, {
+        REQUIRED("subscription_id", "subscription", 'i', CLI_WORD, 1)}},
+};
+
+static const struct operation watches[] = {
+    {"watch-instance", "WATCH_INSTANCE", "ID [--no-ctx] [--from-offset N]", NULL, NULL, 3, {
+        REQUIRED("instance_id", "id", 'i', CLI_WORD, 1),
+        OPTION("include_ctx", "no-ctx", 0, CLI_FALSE),
+        OPTION("from_offset", "from-offset", 'f', CLI_NUMBER)}},
+    {"watch-all", "WATCH_ALL",
+     "[--machines A,B] [--from-states A,B] [--to-states A,B] [--events A,B] [--no-ctx] [--from-offset N]",
+     NULL, NULL, 6, {
+        OPTION("machines", "machines", 0, CLI_LIST),
+        OPTION("from_states", "from-states", 0, CLI_LIST),
+        OPTION("to_states", "to-states", 0, CLI_LIST),
+        OPTION("events", "events", 0, CLI_LIST),
+        OPTION("include_ctx", "no-ctx", 0, CLI_FALSE),
+        OPTION("from_offset", "from-offset", 'f', CLI_NUMBER)}},
 };
 /* clang-format on */
 
@@ -62,6 +114,8 @@ void cli_machine_help(void)
 {
     for (size_t i = 0; i < KT_COUNT(operations); i++)
         printf("  %s %s\n", operations[i].name, operations[i].words);
+    for (size_t i = 0; i < KT_COUNT(watches); i++)
+        printf("  %s %s\n", watches[i].name, watches[i].words);
 }
 
 static bool is_number(const char *word)
@@ -116,6 +170,44 @@ static int put_json(struct kt_json_writer *writer, const struct cli_param *param
     return status;
 }
 
+/* "a,b" as an array of strings; empty names are left out, as between two commas. */
+static void put_list(struct kt_json_writer *writer, const char *word)
+{
+    kt_json_begin_array(writer);
+    while (*word) {
+        size_t len = strcspn(word, ",");
+        if (len > 0)
+            kt_json_put_string(writer, kt_slice(word, len));
+        word += len + (word[len] != '\0');
+    }
+    kt_json_end_array(writer);
+}
+
+static int put_param(struct kt_json_writer *writer, const struct cli_param *param, const char *word)
+{
+    kt_json_put_key(writer, param->member);
+    switch (param->kind) {
+    case CLI_JSON:
+        return put_json(writer, param, word);
+    case CLI_WORD:
+        kt_json_put_text(writer, word);
+        return CLI_OK;
+    case CLI_LIST:
+        put_list(writer, word);
+        return CLI_OK;
+    case CLI_TRUE:
+    case CLI_FALSE:
+        kt_json_put_bool(writer, param->kind == CLI_TRUE);
+        return CLI_OK;
+    case CLI_NUMBER:
+        break;
+    }
+    if (!is_number(word))
+        return cli_fail(CLI_USAGE, "--%s '%s' is no number", param->option, word);
+    kt_json_put_raw(writer, kt_slice_text(word));
+    return CLI_OK;
+}
+
 static int make_request(const struct operation *operation, const struct cli_values *values, struct kt_buf *request)
 {
     struct kt_json_writer writer;
@@ -124,19 +216,9 @@ static int make_request(const struct operation *operation, const struct cli_valu
     kt_json_writer_init(&writer, request);
     kt_json_begin_object(&writer);
     for (size_t i = 0; i < operation->count && status == CLI_OK; i++) {
-        const struct cli_param *param = &operation->params[i];
-        const char *word = values->of[i];
-        if (!word)
-            continue;
-        kt_json_put_key(&writer, param->member);
-        if (param->kind == CLI_JSON)
-            status = put_json(&writer, param, word);
-        else if (param->kind == CLI_WORD)
-            kt_json_put_text(&writer, word);
-        else if (is_number(word))
-            kt_json_put_raw(&writer, kt_slice_text(word));
-        else
-            status = cli_fail(CLI_USAGE, "--%s '%s' is no number", param->option, word);
+        const char *word = values->of[i] ? values->of[i] : operation->params[i].initial;
+        if (word)
+            status = put_param(&writer, &operation->params[i], word);
     }
     kt_json_end_object(&writer);
     kt_buf_append_u8(request, 0);
@@ -145,38 +227,37 @@ static int make_request(const struct operation *operation, const struct cli_valu
     return status;
 }
 
-static int call(const struct cli *cli, const struct operation *operation, const char *request)
+static int call(struct cli *cli, const struct operation *operation, const char *request)
 {
-    struct kontiki_client *client = NULL;
-    struct kontiki_result result = {.code = KT_OK};
-    struct kt_json *json = NULL;
-    struct kt_error error = {.text = ""};
+    struct kt_json *answer = NULL;
+    int status = cli_call(cli, operation->op, request, &answer);
 
-    int status = cli_open(cli, &client);
     if (status != CLI_OK)
         return status;
-    if (kontiki_machine_call(client, operation->op, request, &result) != KT_OK)
-        status = cli_result_status(&result);
-    else if (kt_json_parse(kt_slice(result.body, result.body_len), &json, &error) != KT_OK)
-        status = cli_fail(CLI_REFUSED, "the answer is no JSON: %s", error.text);
+    if (operation->show && !cli->json)
+        puts(operation->show(answer));
+    else if (operation->table && cli->shell && !cli->json)
+        operation->table(answer);
     else
-        cli_print_json(json, cli->json);
-    kt_json_free(json);
-    kontiki_result_release(&result);
-    kontiki_close(client);
-    return status;
+        cli_print_json(answer, cli->json);
+    kt_json_free(answer);
+    return CLI_OK;
 }
 
-int cli_machine(struct cli *cli, int argc, char **argv)
+static const struct operation *find(const struct operation *among, size_t count, const char *name)
 {
-    const struct operation *operation = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(name, among[i].name) == 0)
+            return &among[i];
+    }
+    return NULL;
+}
+
+static int run(struct cli *cli, const struct operation *operation, bool watches_events, int argc, char **argv)
+{
     struct cli_values values;
     struct kt_buf request;
 
-    for (size_t i = 0; i < KT_COUNT(operations); i++) {
-        if (strcmp(argv[-1], operations[i].name) == 0)
-            operation = &operations[i];
-    }
     if (!operation)
         return cli_fail(CLI_USAGE, "there is no command '%s'", argv[-1]);
     int status = cli_params(operation->name, operation->params, operation->count, argc, argv, &values);
@@ -184,8 +265,20 @@ int cli_machine(struct cli *cli, int argc, char **argv)
         return status;
     kt_buf_init(&request, CLI_TEXT_MAX);
     status = make_request(operation, &values, &request);
-    if (status == CLI_OK)
+    if (status == CLI_OK && watches_events)
+        status = cli_follow(cli, operation->op, (const char *)request.data);
+    else if (status == CLI_OK)
         status = call(cli, operation, (const char *)request.data);
     kt_buf_release(&request);
     return status;
+}
+
+int cli_machine(struct cli *cli, int argc, char **argv)
+{
+    return run(cli, find(operations, KT_COUNT(operations), argv[-1]), false, argc, argv);
+}
+
+int cli_watch(struct cli *cli, int argc, char **argv)
+{
+    return run(cli, find(watches, KT_COUNT(watches), argv[-1]), true, argc, argv);
 }

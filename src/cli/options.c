@@ -2,11 +2,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/address.h"
 #include "base/alloc.h"
 #include "base/check.h"
 #include "cli/cli.h"
+#include "kontiki/client.h"
 
 /* How deploy/local numbers ports: node N has 7400+N, 8090+N, 9090+N. */
 #define SCHEME_FIRST 7401u
@@ -84,47 +86,140 @@ static enum kt_code read_timeout(struct cli *cli, const char *text, struct kt_er
     return KT_OK;
 }
 
-/* Takes one global option with its value; *taken tells whether it was one. */
-static enum kt_code read_option(struct cli *cli, const char *option, const char *value, bool *taken,
-                                struct kt_error *error)
-{
-    static const char *const names[] = {"--endpoint", "--kv-endpoint", "--admin-endpoint", "--timeout-ms",
-                                        "--token",    "--user",        "--password",       "--api-key"};
-    struct cli_list *lists[] = {&cli->rcp, &cli->kv, &cli->admin};
-    const char **texts[] = {&cli->token, &cli->user, &cli->password, &cli->api_key};
+enum option_kind { ENDPOINTS, TIMEOUT, TEXT, JSON, HELP, VERSION, TLS_VALUE, TLS_SWITCH };
 
-    for (size_t i = 0; i < KT_COUNT(names); i++) {
-        if (strcmp(option, names[i]) != 0)
+/* The letters count before the command only: behind it they are the command's own. */
+static const struct option {
+    const char *name;
+    char letter;
+    enum option_kind kind;
+    size_t offset; /* in struct cli: of a list or a text */
+} globals[] = {
+    {"endpoint", 0, ENDPOINTS, offsetof(struct cli, rcp)},
+    {"server", 's', ENDPOINTS, offsetof(struct cli, rcp)},
+    {"kv-endpoint", 0, ENDPOINTS, offsetof(struct cli, kv)},
+    {"admin-endpoint", 0, ENDPOINTS, offsetof(struct cli, admin)},
+    {"timeout-ms", 0, TIMEOUT, 0},
+    {"token", 't', TEXT, offsetof(struct cli, token)},
+    {"user", 0, TEXT, offsetof(struct cli, user)},
+    {"password", 0, TEXT, offsetof(struct cli, password)},
+    {"api-key", 0, TEXT, offsetof(struct cli, api_key)},
+    {"json", 0, JSON, 0},
+    {"help", 'h', HELP, 0},
+    {"version", 'V', VERSION, 0},
+    {"ca-cert", 0, TLS_VALUE, 0},
+    {"client-cert", 0, TLS_VALUE, 0},
+    {"client-key", 0, TLS_VALUE, 0},
+    {"server-name", 0, TLS_VALUE, 0},
+    {"tls", 0, TLS_SWITCH, 0},
+    {"insecure", 'k', TLS_SWITCH, 0},
+};
+
+static bool is_switch(enum option_kind kind)
+{
+    return kind == JSON || kind == HELP || kind == VERSION || kind == TLS_SWITCH;
+}
+
+/* before: no word of the command has come yet. *value: what stands behind "=", or NULL. */
+static const struct option *find_global(const char *word, bool before, const char **value)
+{
+    *value = NULL;
+    if (word[0] != '-' || word[1] == '\0')
+        return NULL;
+    for (size_t i = 0; i < KT_COUNT(globals); i++) {
+        const struct option *option = &globals[i];
+        size_t len = strlen(option->name);
+        if (word[1] != '-') {
+            /* Help is help everywhere; no command has that letter. */
+            if ((before || option->kind == HELP) && word[1] == option->letter && word[2] == '\0')
+                return option;
             continue;
-        *taken = true;
-        if (!value)
-            return kt_error_set(error, KT_BAD_REQUEST, "%s needs a value", option);
-        if (i < 3)
-            return read_list(lists[i], value, error);
-        if (i == 3)
-            return read_timeout(cli, value, error);
-        *texts[i - 4] = value;
-        return KT_OK;
+        }
+        if (strncmp(word + 2, option->name, len) != 0 || (word[2 + len] != '\0' && word[2 + len] != '='))
+            continue;
+        /* put-machine --version is the machine's. */
+        if (option->kind == VERSION && !before)
+            return NULL;
+        if (word[2 + len] == '=')
+            *value = word + 2 + len + 1;
+        return option;
     }
-    *taken = false;
+    return NULL;
+}
+
+static enum kt_code take_option(struct cli *cli, const struct option *option, const char *value, struct kt_error *error)
+{
+    void *at = (char *)cli + option->offset;
+
+    switch (option->kind) {
+    case ENDPOINTS:
+        return read_list(at, value, error);
+    case TIMEOUT:
+        return read_timeout(cli, value, error);
+    case TEXT:
+        *(const char **)at = value;
+        break;
+    case JSON:
+        cli->json = true;
+        break;
+    case HELP:
+        cli->help = true;
+        break;
+    case VERSION:
+        cli->version = true;
+        break;
+    case TLS_VALUE:
+    case TLS_SWITCH:
+        return kt_error_set(error, KT_NOT_AVAILABLE, "--%s: this version has no TLS for clients", option->name);
+    }
     return KT_OK;
+}
+
+/* The first of the names that is set and not empty; *name tells which. */
+static const char *environment(const char *first, const char *second, const char **name)
+{
+    const char *value = getenv(first);
+    *name = first;
+    if ((!value || !value[0]) && second) {
+        value = getenv(second);
+        *name = second;
+    }
+    return value && value[0] ? value : NULL;
 }
 
 static enum kt_code read_environment(struct cli *cli, struct kt_error *error)
 {
-    static const char *const lists[] = {"KONTIKI_ENDPOINTS", "KONTIKI_KV_ENDPOINTS", "KONTIKI_ADMIN_ENDPOINTS"};
-    struct cli_list *into[] = {&cli->rcp, &cli->kv, &cli->admin};
+    static const struct {
+        const char *name, *also;
+        size_t offset;
+        bool list;
+    } rows[] = {
+        {"KONTIKI_ENDPOINTS", "RSTMDB_SERVER", offsetof(struct cli, rcp), true},
+        {"KONTIKI_KV_ENDPOINTS", NULL, offsetof(struct cli, kv), true},
+        {"KONTIKI_ADMIN_ENDPOINTS", NULL, offsetof(struct cli, admin), true},
+        {"KONTIKI_TOKEN", "RSTMDB_TOKEN", offsetof(struct cli, token), false},
+        {"KONTIKI_USER", NULL, offsetof(struct cli, user), false},
+        {"KONTIKI_PASSWORD", NULL, offsetof(struct cli, password), false},
+        {"KONTIKI_API_KEY", NULL, offsetof(struct cli, api_key), false},
+    };
+    static const char *const tls[] = {"RSTMDB_CA_CERT", "RSTMDB_CLIENT_CERT", "RSTMDB_CLIENT_KEY"};
+    const char *name, *value;
+    struct kt_error why;
 
-    for (size_t i = 0; i < KT_COUNT(lists); i++) {
-        const char *value = getenv(lists[i]);
-        struct kt_error why;
-        if (value && value[0] && read_list(into[i], value, &why) != KT_OK)
-            return kt_error_set(error, why.code, "environment %s: %s", lists[i], why.text);
+    for (size_t i = 0; i < KT_COUNT(rows); i++) {
+        value = environment(rows[i].name, rows[i].also, &name);
+        if (value && !rows[i].list)
+            *(const char **)((char *)cli + rows[i].offset) = value;
+        else if (value && read_list((void *)((char *)cli + rows[i].offset), value, &why) != KT_OK)
+            return kt_error_set(error, why.code, "environment %s: %s", name, why.text);
     }
-    cli->token = getenv("KONTIKI_TOKEN");
-    cli->user = getenv("KONTIKI_USER");
-    cli->password = getenv("KONTIKI_PASSWORD");
-    cli->api_key = getenv("KONTIKI_API_KEY");
+    for (size_t i = 0; i < KT_COUNT(tls); i++) {
+        if (environment(tls[i], NULL, &name))
+            return kt_error_set(error, KT_NOT_AVAILABLE, "environment %s: this version has no TLS for clients", name);
+    }
+    value = environment("RSTMDB_TLS", NULL, &name);
+    if (value && strcmp(value, "0") != 0 && strcasecmp(value, "false") != 0)
+        return kt_error_set(error, KT_NOT_AVAILABLE, "environment %s: this version has no TLS for clients", name);
     return KT_OK;
 }
 
@@ -139,21 +234,23 @@ enum kt_code cli_options(int argc, char **argv, struct cli *cli, int *rest, stru
     enum kt_code code = read_environment(cli, error);
 
     for (int i = 1; i < argc && code == KT_OK; i++) {
-        bool taken = false;
+        const char *value;
         if (strcmp(argv[i], "--") == 0) {
             while (i < argc)
                 words[count++] = argv[i++];
             break;
         }
-        if (strcmp(argv[i], "--json") == 0) {
-            cli->json = true;
+        const struct option *option = find_global(argv[i], count == 0, &value);
+        if (!option) {
+            words[count++] = argv[i];
             continue;
         }
-        code = read_option(cli, argv[i], i + 1 < argc ? argv[i + 1] : NULL, &taken, error);
-        if (taken)
-            i++;
+        if (is_switch(option->kind) && value)
+            code = kt_error_set(error, KT_BAD_REQUEST, "--%s takes no value", option->name);
+        else if (!is_switch(option->kind) && !value && ++i == argc)
+            code = kt_error_set(error, KT_BAD_REQUEST, "%s needs a value", argv[i - 1]);
         else
-            words[count++] = argv[i];
+            code = take_option(cli, option, value ? value : argv[i], error);
     }
     if (code == KT_OK && cli->rcp.count == 0)
         code = read_list(&cli->rcp, "127.0.0.1:7401", error);
@@ -169,14 +266,25 @@ void cli_release(struct cli *cli)
     clear_list(&cli->rcp);
     clear_list(&cli->kv);
     clear_list(&cli->admin);
+    kontiki_close(cli->client);
+    cli->client = NULL;
 }
 
-static const struct cli_param *find_option(const struct cli_param *params, size_t count, const char *word)
+/* *value: what stands behind "=", or NULL. */
+static const struct cli_param *find_option(const struct cli_param *params, size_t count, const char *word,
+                                           const char **value)
 {
+    *value = NULL;
     for (size_t i = 0; i < count; i++) {
-        if (word[1] == '-' ? strcmp(word + 2, params[i].option) == 0
-                           : word[1] == params[i].letter && word[1] != '\0' && word[2] == '\0')
+        size_t len = strlen(params[i].option);
+        if (word[1] != '-') {
+            if (params[i].letter && word[1] == params[i].letter && word[2] == '\0')
+                return &params[i];
+        } else if (strncmp(word + 2, params[i].option, len) == 0 && (word[2 + len] == '\0' || word[2 + len] == '=')) {
+            if (word[2 + len] == '=')
+                *value = word + 2 + len + 1;
             return &params[i];
+        }
     }
     return NULL;
 }
@@ -207,20 +315,28 @@ int cli_params(const char *command, const struct cli_param *params, size_t count
         }
         /* A lone "-" and negative numbers are words. */
         bool option = options && argv[i][0] == '-' && argv[i][1] != '\0' && !(argv[i][1] >= '0' && argv[i][1] <= '9');
+        const char *value = argv[i];
         if (option) {
-            param = find_option(params, count, argv[i]);
+            param = find_option(params, count, argv[i], &value);
             if (!param)
                 return cli_fail(CLI_USAGE, "%s has no option %s", command, argv[i]);
-            if (++i == argc)
-                return cli_fail(CLI_USAGE, "%s needs a value", argv[i - 1]);
             if (values->of[param - params])
                 return cli_fail(CLI_USAGE, "--%s is given twice", param->option);
+            bool alone = param->kind == CLI_TRUE || param->kind == CLI_FALSE;
+            if (alone && value)
+                return cli_fail(CLI_USAGE, "--%s takes no value", param->option);
+            if (alone)
+                value = argv[i];
+            else if (!value && ++i == argc)
+                return cli_fail(CLI_USAGE, "%s needs a value", argv[i - 1]);
+            else if (!value)
+                value = argv[i];
         } else {
             param = next_position(params, count, values);
             if (!param)
                 return cli_fail(CLI_USAGE, "%s does not know what to do with '%s'", command, argv[i]);
         }
-        values->of[param - params] = argv[i];
+        values->of[param - params] = value;
     }
     for (size_t i = 0; i < count; i++) {
         if (params[i].required && !values->of[i])

@@ -42,6 +42,9 @@ void link_next(struct link *link);
 /* Sends all of it; on failure the connection is closed, and what was sent is no whole request. */
 KT_MUST_USE enum kt_code link_send(struct link *link, struct kt_slice bytes, kt_time_ms deadline_ms,
                                    struct kt_error *error);
+/* KT_OK: something can be read (or the connection ended); KT_MORE: nothing came until the deadline; both leave it open.
+ */
+KT_MUST_USE enum kt_code link_wait(struct link *link, kt_time_ms deadline_ms, struct kt_error *error);
 /* At least so many bytes are in link->in; on failure the connection is closed. */
 KT_MUST_USE enum kt_code link_fill(struct link *link, size_t bytes, kt_time_ms deadline_ms, struct kt_error *error);
 const char *link_endpoint(const struct link *link);
@@ -85,6 +88,14 @@ struct rcp_frame {
 void rcp_frame_write(struct kt_buf *out, struct kt_slice payload);
 /* header: RCP_HEADER_BYTES bytes. KT_BAD_FRAME with a sentence if no frame begins so. */
 KT_MUST_USE enum kt_code rcp_frame_read(const uint8_t *header, struct rcp_frame *frame, struct kt_error *error);
+/*
+ * The next whole frame of link->in: KT_OK and its payload, borrowed until *used bytes are consumed; KT_MORE: it is not
+ * there yet; KT_BAD_FRAME with a sentence.
+ */
+KT_MUST_USE enum kt_code rcp_frame_peek(const struct link *link, struct kt_slice *payload, size_t *used,
+                                        struct kt_error *error);
+/* One request, framed. One that does not fit fails the buffer. */
+void rcp_request_write(uint64_t id, const char *op, struct kt_slice params, struct kt_buf *frame);
 /*
  * A response's JSON into the result. KT_OK: it answers the request with this id (result->code may be an error's).
  * KT_MORE: it answers no request (an event). KT_BAD_FRAME: it is not what a server says.

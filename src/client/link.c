@@ -161,6 +161,14 @@ enum kt_code link_send(struct link *link, struct kt_slice bytes, kt_time_ms dead
     return KT_OK;
 }
 
+enum kt_code link_wait(struct link *link, kt_time_ms deadline_ms, struct kt_error *error)
+{
+    int ready = wait_for(link->fd, POLLIN, deadline_ms);
+    if (ready < 0)
+        return broken(link, error, "the connection broke", errno);
+    return ready ? KT_OK : KT_MORE;
+}
+
 enum kt_code link_fill(struct link *link, size_t bytes, kt_time_ms deadline_ms, struct kt_error *error)
 {
     while (link->in.len < bytes) {

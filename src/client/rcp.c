@@ -53,6 +53,23 @@ enum kt_code rcp_frame_read(const uint8_t *header, struct rcp_frame *frame, stru
     return KT_OK;
 }
 
+enum kt_code rcp_frame_peek(const struct link *link, struct kt_slice *payload, size_t *used, struct kt_error *error)
+{
+    struct rcp_frame frame;
+    if (link->in.len < RCP_HEADER_BYTES)
+        return KT_MORE;
+    enum kt_code code = rcp_frame_read(link->in.data, &frame, error);
+    if (code != KT_OK)
+        return code;
+    *used = RCP_HEADER_BYTES + frame.header_len + frame.payload_len;
+    if (link->in.len < *used)
+        return KT_MORE;
+    *payload = kt_slice(link->in.data + RCP_HEADER_BYTES + frame.header_len, frame.payload_len);
+    if (frame.has_crc && kt_crc32c(0, payload->data, payload->len) != frame.crc)
+        return kt_error_set(error, KT_BAD_FRAME, "the answer's checksum is wrong");
+    return KT_OK;
+}
+
 /* ---- answers ---- */
 
 static enum kt_code code_of_internal(const struct kt_json *details)
@@ -198,36 +215,33 @@ enum kt_code rcp_answer_read(struct kt_slice payload, uint64_t id, struct kontik
 static enum kt_code receive(struct link *link, uint64_t id, kt_time_ms deadline_ms, struct kontiki_result *result,
                             struct kt_error *error)
 {
-    for (unsigned stray = 0; stray < STRAY_MESSAGES_MAX; stray++) {
-        struct rcp_frame frame;
-        enum kt_code code = link_fill(link, RCP_HEADER_BYTES, deadline_ms, error);
-        if (code == KT_OK)
-            code = rcp_frame_read(link->in.data, &frame, error);
-        if (code == KT_OK)
-            code = link_fill(link, RCP_HEADER_BYTES + frame.header_len + frame.payload_len, deadline_ms, error);
-        if (code != KT_OK) {
-            link_close(link);
-            return code;
+    for (unsigned stray = 0; stray < STRAY_MESSAGES_MAX;) {
+        struct kt_slice payload;
+        size_t used;
+        enum kt_code code = rcp_frame_peek(link, &payload, &used, error);
+        if (code == KT_MORE) {
+            code = link_fill(link, link->in.len + 1, deadline_ms, error);
+            if (code != KT_OK)
+                return code;
+            continue;
         }
-        struct kt_slice payload = kt_slice(link->in.data + RCP_HEADER_BYTES + frame.header_len, frame.payload_len);
-        if (frame.has_crc && kt_crc32c(0, payload.data, payload.len) != frame.crc)
-            code = kt_error_set(error, KT_BAD_FRAME, "the answer's checksum is wrong");
-        else
+        if (code == KT_OK)
             code = rcp_answer_read(payload, id, result, error);
         if (code != KT_OK && code != KT_MORE) {
             link_close(link);
             return code;
         }
-        kt_buf_consume(&link->in, RCP_HEADER_BYTES + frame.header_len + frame.payload_len);
+        kt_buf_consume(&link->in, used);
         if (code == KT_OK)
             return KT_OK;
+        stray++;
     }
     link_close(link);
     return kt_error_set(error, KT_BAD_FRAME, "the server sends what was not asked for");
 }
 
 /* The request's JSON and its frame. One that does not fit fails the frame's buffer. */
-static void write_request(uint64_t id, const char *op, struct kt_slice params, struct kt_buf *frame)
+void rcp_request_write(uint64_t id, const char *op, struct kt_slice params, struct kt_buf *frame)
 {
     struct kt_buf payload;
     kt_buf_init(&payload, KONTIKI_FRAME_BYTES_MAX);
@@ -248,7 +262,7 @@ static enum kt_code exchange(struct kontiki_client *client, const char *op, stru
     struct kt_buf frame;
     uint64_t id = ++client->next_id;
     kt_buf_init(&frame, KONTIKI_FRAME_BYTES_MAX + RCP_HEADER_BYTES);
-    write_request(id, op, params, &frame);
+    rcp_request_write(id, op, params, &frame);
     enum kt_code code = kt_buf_code(&frame);
     if (code != KT_OK)
         kt_error_set(error, code, "the %s request does not fit a frame", op);
@@ -325,12 +339,25 @@ struct operation {
 
 /* keyed: the server recognises a repetition by its key. An operation that is not listed may change anything. */
 static const struct operation operations[] = {
-    {"PING", false, false, true},          {"INFO", false, false, true},
-    {"GET_MACHINE", false, false, true},   {"LIST_MACHINES", false, false, true},
-    {"GET_INSTANCE", false, false, true},  {"LIST_INSTANCES", false, false, true},
-    {"WAL_READ", false, false, true},      {"WAL_STATS", false, false, true},
-    {"PUT_MACHINE", true, false, true},    {"CREATE_INSTANCE", true, true, true},
-    {"DELETE_INSTANCE", true, true, true}, {"APPLY_EVENT", true, true, true},
+    {"PING", false, false, true},
+    {"INFO", false, false, true},
+    {"GET_MACHINE", false, false, true},
+    {"LIST_MACHINES", false, false, true},
+    {"GET_INSTANCE", false, false, true},
+    {"LIST_INSTANCES", false, false, true},
+    {"WAL_READ", false, false, true},
+    {"WAL_STATS", false, false, true},
+    {"WATCH_INSTANCE", false, false, true},
+    {"WATCH_ALL", false, false, true},
+    {"UNWATCH", false, false, true},
+    {"SNAPSHOT_INSTANCE", false, false, true},
+    {"COMPACT", true, false, true},
+    {"FLUSH_ALL", true, false, false},
+    {"BATCH", true, true, true},
+    {"PUT_MACHINE", true, false, true},
+    {"CREATE_INSTANCE", true, true, true},
+    {"DELETE_INSTANCE", true, true, true},
+    {"APPLY_EVENT", true, true, true},
 };
 
 static struct operation operation_of(const char *name)
@@ -398,7 +425,7 @@ enum kt_code kontiki_machine_call(struct kontiki_client *client, const char *op,
     uint64_t id = ++client->next_id;
     enum kt_code code = write_params(params, operation.keyed, &text, &error);
     if (code == KT_OK) {
-        write_request(id, op, kt_buf_slice(&text), &frame);
+        rcp_request_write(id, op, kt_buf_slice(&text), &frame);
         code = kt_buf_code(&frame);
         if (code != KT_OK)
             kt_error_set(&error, code, "the request does not fit a frame of %u bytes", KONTIKI_FRAME_BYTES_MAX);

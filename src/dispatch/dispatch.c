@@ -78,6 +78,7 @@ struct kt_request *kt_request_create(struct kt_dispatch *dispatch)
     struct kt_request *request = kt_zalloc(sizeof(*request));
 
     request->dispatch = dispatch;
+    request->began_us = kt_clock_us();
     kt_list_init(&request->link);
     kt_list_init(&request->order);
     kt_arena_init(&request->arena);
@@ -150,8 +151,8 @@ kt_node_id kt_dispatch_leader(struct kt_dispatch *dispatch, bool *leads)
 {
     kt_time_ms now_ms = kt_clock_ms();
 
-    if (dispatch->options.cluster &&
-        (dispatch->leader_at_ms == 0 || now_ms > dispatch->leader_at_ms + LEADER_FRESH_MS)) {
+    /* The cluster of one that drains may be closed: what was known last must do. */
+    if (!dispatch->draining && (dispatch->leader_at_ms == 0 || now_ms > dispatch->leader_at_ms + LEADER_FRESH_MS)) {
         struct kt_replica_status status;
 
         kt_cluster_status(dispatch->options.cluster, &status);
@@ -187,4 +188,9 @@ struct kt_cluster *kt_dispatch_cluster(const struct kt_dispatch *dispatch)
 struct kt_state *kt_dispatch_state(const struct kt_dispatch *dispatch)
 {
     return dispatch->options.state;
+}
+
+struct kt_metrics *kt_dispatch_metrics(struct kt_dispatch *dispatch)
+{
+    return &dispatch->metrics;
 }

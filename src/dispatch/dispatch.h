@@ -20,6 +20,8 @@
 #include "engines/registry.h"
 
 struct kt_dispatch;
+struct kt_metrics;
+struct kt_operation_metrics;
 
 /*
  * What a lane may do while its owner has answers that have not left (kt_lane_hold).
@@ -79,7 +81,9 @@ struct kt_request {
     kt_time_ms deadline_ms; /* on kt_clock_ms; 0: the default */
     struct kt_lane *lane;
     void (*done)(struct kt_request *request);
-    void *data; /* the caller's */
+    void *data;                           /* the caller's */
+    struct kt_operation_metrics *counted; /* the caller's, too */
+    uint64_t began_us;                    /* kt_clock_us of kt_request_create */
 
     struct kt_arena arena; /* the request's memory; released by kt_request_free */
     struct kt_reply reply; /* valid in done */
@@ -138,6 +142,8 @@ uv_loop_t *kt_dispatch_loop(const struct kt_dispatch *dispatch);
 const struct kt_auth *kt_dispatch_auth(const struct kt_dispatch *dispatch);
 /* NULL once the dispatcher is draining. */
 struct kt_cluster *kt_dispatch_cluster(const struct kt_dispatch *dispatch);
+/* What the protocols count in; lives as long as the dispatcher. */
+struct kt_metrics *kt_dispatch_metrics(struct kt_dispatch *dispatch);
 struct kt_state *kt_dispatch_state(const struct kt_dispatch *dispatch);
 
 #endif

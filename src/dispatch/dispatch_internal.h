@@ -4,6 +4,7 @@
 #define KT_DISPATCH_DISPATCH_INTERNAL_H
 
 #include "dispatch/dispatch.h"
+#include "dispatch/metrics.h"
 #include "dispatch/watch_internal.h"
 
 /* Of one class of work for the pool. */
@@ -22,6 +23,7 @@ struct kt_dispatch {
     uint64_t bytes; /* of the requests in flight */
     bool draining;
     struct watch_hub watch;
+    struct kt_metrics metrics;
     kt_time_ms leader_at_ms; /* when leader and leads were last asked for; 0: never */
     kt_node_id leader;
     bool leads;

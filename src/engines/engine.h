@@ -2,9 +2,9 @@
  * The contract between the replicated state and an engine.
  *
  * apply is deterministic: it uses nothing but the transaction, the operation and struct kt_apply; no clock, random,
- * environment, locale, pointer or hash order. It reads, decides, then writes; after its first write only a fatal code may
- * come back. A business failure is a result like any other and is replicated. Everything runs on the applier's thread
- * except prepare and query (command.h).
+ * environment, locale, pointer or hash order. It reads, decides, then writes; after its first write only a fatal code
+ * may come back. A business failure is a result like any other and is replicated. Everything runs on the applier's
+ * thread except prepare and query (command.h).
  */
 #ifndef KT_ENGINES_ENGINE_H
 #define KT_ENGINES_ENGINE_H
@@ -19,27 +19,27 @@ struct kt_apply {
 };
 
 struct kt_op_kind {
-    uint16_t code;        /* KT_OP_CODE(engine id, n): stored on disk, appended, never reused */
-    const char *name;     /* "machine.put" */
+    uint16_t code;    /* KT_OP_CODE(engine id, n): stored on disk, appended, never reused */
+    const char *name; /* "machine.put" */
     struct kt_struct body;
     /*
-     * Fills the reply. KT_OK or a client-class code is a result; a fatal code stops the node. The reply's offset is set by
-     * the caller to the entry's index before, and may be changed (a repeated delete answers the first one's offset).
+     * Fills the reply. KT_OK or a client-class code is a result; a fatal code stops the node. The reply's offset is set
+     * by the caller to the entry's index before, and may be changed (a repeated delete answers the first one's offset).
      */
     enum kt_code (*apply)(void *state, struct kt_txn *txn, const struct kt_apply *apply, const void *body,
                           struct kt_reply *reply);
 };
 
 struct kt_engine_options {
-    uint64_t machine_versions_max;   /* storage.max_machine_versions; 0 is unlimited */
-    bool instance_recreate;          /* storage.allow_instance_recreate */
-    bool flush_all;                  /* storage.allow_flush_all */
-    uint64_t change_log_bytes;       /* storage.change_log_mb; 0 is unlimited */
-    kt_time_ms change_log_ms;        /* storage.change_log_hours; 0 is unlimited */
+    uint64_t machine_versions_max; /* storage.max_machine_versions; 0 is unlimited */
+    bool instance_recreate;        /* storage.allow_instance_recreate */
+    bool flush_all;                /* storage.allow_flush_all */
+    uint64_t change_log_bytes;     /* storage.change_log_mb; 0 is unlimited */
+    kt_time_ms change_log_ms;      /* storage.change_log_hours; 0 is unlimited */
 };
 
 struct kt_engine {
-    uint8_t id;           /* 1..255, appended, never reused */
+    uint8_t id; /* 1..255, appended, never reused */
     const char *name;
     const struct kt_command *const *commands;
     size_t command_count;

@@ -17,8 +17,8 @@
 
 #include "base/buf.h"
 
-#define KT_OP_HEADER_BYTES 36
-#define KT_OP_FORMAT 1
+#define KT_OP_HEADER_BYTES         36
+#define KT_OP_FORMAT               1
 #define KT_OP_CODE(engine, number) ((uint16_t)(((engine) << 8) | (number)))
 
 struct kt_op {

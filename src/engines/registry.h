@@ -4,7 +4,7 @@
 
 #include "engines/engine.h"
 
-#define KT_ENGINE_KV 1
+#define KT_ENGINE_KV      1
 #define KT_ENGINE_MACHINE 2
 
 extern const struct kt_engine *const kt_engines[];

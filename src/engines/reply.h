@@ -13,10 +13,10 @@
 
 struct kt_reply {
     enum kt_code code;
-    kt_index offset;       /* a write's WAL offset; the index of the state that a read saw */
-    kt_term term;          /* filled by the cluster for writes; not stored */
-    struct kt_buf body;    /* owned; the result, empty on failure */
-    struct kt_buf details; /* owned; canonical JSON text of an object, or empty */
+    kt_index offset;              /* a write's WAL offset; the index of the state that a read saw */
+    kt_term term;                 /* filled by the cluster for writes; not stored */
+    struct kt_buf body;           /* owned; the result, empty on failure */
+    struct kt_buf details;        /* owned; canonical JSON text of an object, or empty */
     char text[KT_ERROR_TEXT_MAX]; /* the failure in words, or "" for the code's own sentence */
 };
 

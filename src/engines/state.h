@@ -1,6 +1,7 @@
 /*
- * The replicated state: store, engines, the sessions that make requests exactly-once, and the position in the log, all in
- * one transaction. The applier (cluster/node/applier.h) and the simulator drive it; queries look through kt_state_read.
+ * The replicated state: store, engines, the sessions that make requests exactly-once, and the position in the log, all
+ * in one transaction. The applier (cluster/node/applier.h) and the simulator drive it; queries look through
+ * kt_state_read.
  *
  * Keyspace "meta": "position" -> {index, term, time_ms, hash}, "format" -> version of this layout. The sessions'
  * keyspaces are described in sessions.h: sessions unused for an hour of replicated time go away, a bounded piece with
@@ -60,8 +61,8 @@ kt_index kt_state_visible(const struct kt_state *state);
 KT_MUST_USE enum kt_code kt_state_position_of(struct kt_state *state, struct kt_txn *txn,
                                               struct kt_state_position *position);
 /*
- * One round of the engines' background work: asks the engines in turn, beginning behind the one that had something last,
- * until one has something to propose; op may stay empty. *next_ms is the wall time at which to ask again, and not
+ * One round of the engines' background work: asks the engines in turn, beginning behind the one that had something
+ * last, until one has something to propose; op may stay empty. *next_ms is the wall time at which to ask again, and not
  * before the operation is done. Any thread.
  */
 KT_MUST_USE enum kt_code kt_state_tick(struct kt_state *state, kt_time_ms wall_ms, struct kt_buf *op,

@@ -125,6 +125,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (conn->lingering)
         return;
     conn->active_ms = now(conn);
+    conn->listener->bytes_in += (size_t)n;
     conn_take(conn, kt_slice(buf->base, (size_t)n));
     conn_touch(conn);
     /* Not left to the step: libuv may read again in this same callback round. */

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "dispatch/metrics.h"
 
 /* A client over the ceiling: accepted, so that it does not wait in the kernel for ever, and closed. */
 struct refused {
@@ -159,6 +160,7 @@ static void on_client(uv_stream_t *server, int status)
         return;
     }
     if (listener->count >= gateway->options.connections_max) {
+        listener->refused++;
         refuse(listener);
         return;
     }
@@ -169,6 +171,7 @@ static void on_client(uv_stream_t *server, int status)
     gateway->handles++;
     gateway->conns++;
     listener->count++;
+    listener->accepted++;
     kt_list_append(&listener->conns, &conn->link);
     if (uv_accept(server, (uv_stream_t *)&conn->tcp) != 0) {
         conn_close(conn);
@@ -225,6 +228,24 @@ static unsigned bound_port(const uv_tcp_t *tcp)
                                          : ntohs(((struct sockaddr_in *)&address)->sin_port);
 }
 
+/* So that every operation and every error is shown from the start. */
+static void name_operations(struct kt_metrics *metrics, const struct kt_protocol *protocol)
+{
+    const struct kt_command *command;
+    size_t at = 0;
+
+    for (size_t i = 0; protocol->operations && protocol->operations[i]; i++)
+        kt_metrics_operation(metrics, protocol->name, protocol->operations[i]);
+    for (size_t i = 0; protocol->errors && protocol->errors[i]; i++)
+        kt_metrics_error(metrics, protocol->name, protocol->errors[i], 0);
+    while (protocol->command_name && (command = kt_command_next(&at, NULL))) {
+        const char *name = protocol->command_name(command);
+
+        if (name)
+            kt_metrics_operation(metrics, protocol->name, name);
+    }
+}
+
 enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const struct kt_listen_options *options, unsigned *port,
                                struct kt_error *error)
 {
@@ -263,7 +284,26 @@ enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const struct kt_liste
     }
     if (port)
         *port = bound_port(&listener->tcp);
+    name_operations(kt_dispatch_metrics(gateway->options.dispatch), protocol);
     return KT_OK;
+}
+
+void kt_gateway_counts(const struct kt_gateway *gateway, const char *protocol, struct kt_gateway_counts *counts)
+{
+    struct kt_list *link;
+
+    memset(counts, 0, sizeof(*counts));
+    kt_list_each (link, &gateway->listeners) {
+        const struct kt_listener *listener = KT_CONTAINER(link, struct kt_listener, link);
+
+        if (strcmp(listener->protocol->name, protocol) != 0)
+            continue;
+        counts->open += listener->count;
+        counts->accepted += listener->accepted;
+        counts->refused += listener->refused;
+        counts->bytes_in += listener->bytes_in;
+        counts->bytes_out += listener->bytes_out;
+    }
 }
 
 unsigned kt_gateway_connections(const struct kt_gateway *gateway)

@@ -29,6 +29,15 @@ KT_MUST_USE enum kt_code kt_gateway_open(const struct kt_gateway_options *option
 KT_MUST_USE enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const struct kt_listen_options *options,
                                            unsigned *port, struct kt_error *error);
 unsigned kt_gateway_connections(const struct kt_gateway *gateway);
+
+/* Of all listeners of one protocol, since the gateway was opened. */
+struct kt_gateway_counts {
+    unsigned open;              /* connections now */
+    uint64_t accepted, refused; /* refused: over connections_max */
+    uint64_t bytes_in, bytes_out;
+};
+/* protocol: its name; one that nobody listens for has zeros. */
+void kt_gateway_counts(const struct kt_gateway *gateway, const char *protocol, struct kt_gateway_counts *counts);
 /*
  * Takes what clients have sent so far, then stops accepting and reading; connections close once their answers are sent.
  * drained runs on the loop when none is left; it may close the gateway. Once.

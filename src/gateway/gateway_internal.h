@@ -16,7 +16,8 @@ struct kt_listener {
     struct kt_list link;  /* in the gateway's listeners */
     struct kt_list conns; /* open ones */
     unsigned count;       /* of conns */
-    bool closed;          /* takes no more */
+    uint64_t accepted, refused, bytes_in, bytes_out;
+    bool closed; /* takes no more */
     uv_tcp_t tcp;
 };
 

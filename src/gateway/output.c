@@ -249,6 +249,7 @@ bool output_flush(struct kt_conn *conn)
         }
         if (n > 0)
             conn->active_ms = uv_now(conn->gateway->options.loop);
+        conn->listener->bytes_out += (size_t)n;
         sent(conn, (size_t)n);
         if ((size_t)n == bytes)
             continue;
@@ -258,6 +259,7 @@ bool output_flush(struct kt_conn *conn)
             conn_close(conn);
             return false;
         }
+        conn->listener->bytes_out += bytes;
         conn->writing = count;
         conn->write_left = bytes;
         conn->progress_ms = uv_now(conn->gateway->options.loop);

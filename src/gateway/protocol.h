@@ -21,6 +21,12 @@ struct kt_protocol {
     const char *name;       /* also the settings key: listen.kv */
     size_t conn_size;       /* of its per-connection state, zeroed */
     size_t frame_bytes_max; /* the largest message it accepts, with its framing */
+    /* Names of its operations that no engine declares, NULL behind the last; may be NULL. For metrics. */
+    const char *const *operations;
+    /* Names of the errors that it counts, NULL behind the last; may be NULL. */
+    const char *const *errors;
+    /* The name under which it counts an engine's command, or NULL if it has none for it. */
+    const char *(*command_name)(const struct kt_command *command);
     /* Whether it can serve with these settings, asked by kt_gateway_listen; may be NULL: with any. */
     enum kt_code (*check)(const void *settings, struct kt_error *error);
     /* settings: what kt_gateway_listen was given for it. */
@@ -59,8 +65,8 @@ void kt_conn_pause(struct kt_conn *conn);
 void kt_conn_resume(struct kt_conn *conn);
 /*
  * Messages that answer nothing. They leave in their place among the answers: behind those that were begun before. If
- * there is no room for one more, the protocol's room is called when there is; a connection that is ending never has any.
- * The contents of message are taken.
+ * there is no room for one more, the protocol's room is called when there is; a connection that is ending never has
+ * any. The contents of message are taken.
  */
 bool kt_conn_push_room(struct kt_conn *conn);
 void kt_conn_push(struct kt_conn *conn, struct kt_buf *message);

@@ -31,7 +31,7 @@ struct kt_node {
     struct kt_auth *auth;
     struct kt_dispatch *dispatch;
     struct kt_gateway *gateway;
-    struct kt_admin *admin;
+    struct kt_admin *admin, *metrics;
     struct kt_rcp_settings rcp;
     struct kt_kv_settings kv;
     uv_timer_t timer;
@@ -166,21 +166,36 @@ static unsigned connection_count(void *data)
     return node->gateway ? kt_gateway_connections(node->gateway) : 0;
 }
 
+static void protocol_counts(void *data, const char *protocol, struct kt_gateway_counts *counts)
+{
+    struct kt_node *node = data;
+    memset(counts, 0, sizeof(*counts));
+    if (node->gateway)
+        kt_gateway_counts(node->gateway, protocol, counts);
+}
+
 static enum kt_code open_admin(struct kt_node *node, struct kt_error *error)
 {
     const struct kt_settings *settings = node->settings;
-    if (!settings->admin_address)
-        return KT_OK;
+    enum kt_code code = KT_OK;
     struct kt_admin_options options = {
         .loop = node->loop,
         .address = settings->admin_address,
         .cluster = node->cluster,
         .state = node->state,
         .name = settings->cluster_name,
+        .dispatch = node->dispatch,
         .connections = connection_count,
+        .counts = protocol_counts,
         .data = node,
     };
-    return kt_admin_open(&options, &node->admin, error);
+    if (settings->admin_address)
+        code = kt_admin_open(&options, &node->admin, error);
+    if (code != KT_OK || !settings->metrics_enabled)
+        return code;
+    options.address = settings->metrics_address;
+    options.metrics_only = true;
+    return kt_admin_open(&options, &node->metrics, error);
 }
 
 static void on_drained(void *data)
@@ -201,17 +216,26 @@ static void on_admin_closed(void *data)
     node->admin = NULL;
 }
 
+static void on_metrics_closed(void *data)
+{
+    struct kt_node *node = data;
+    node->metrics = NULL;
+}
+
 static void leave(struct kt_node *node)
 {
     node->phase = LEAVING;
-    node->until_ms = kt_clock_ms() + LAST_ANSWERS_MS;
     if (node->admin)
         kt_admin_stopping(node->admin);
+    if (node->metrics)
+        kt_admin_stopping(node->metrics);
     if (node->dispatch)
         kt_dispatch_drain(node->dispatch);
     if (node->cluster)
         kt_cluster_close(node->cluster, (unsigned)node->settings->stop_timeout_ms);
     node->cluster = NULL;
+    /* Counted from here: closing the cluster took its time, and its last answers are only now on their way. */
+    node->until_ms = kt_clock_ms() + LAST_ANSWERS_MS;
 }
 
 static void disconnect(struct kt_node *node)
@@ -221,6 +245,8 @@ static void disconnect(struct kt_node *node)
         kt_gateway_close(node->gateway, on_gateway_closed, node);
     if (node->admin)
         kt_admin_close(node->admin, on_admin_closed, node);
+    if (node->metrics)
+        kt_admin_close(node->metrics, on_metrics_closed, node);
 }
 
 static void advance(uv_timer_t *timer)
@@ -243,7 +269,8 @@ static void advance(uv_timer_t *timer)
             disconnect(node);
         break;
     case CLOSING:
-        if (node->gateway || node->admin || (node->dispatch && kt_dispatch_in_flight(node->dispatch) > 0))
+        if (node->gateway || node->admin || node->metrics ||
+            (node->dispatch && kt_dispatch_in_flight(node->dispatch) > 0))
             break;
         if (node->dispatch)
             kt_dispatch_close(node->dispatch);

@@ -2,7 +2,7 @@
  * Values of the settings: defaults, one value from text, the environment, and the rules between settings.
  *
  * fsync_policy is understood in all the ways in which it is written elsewhere (every_write, never, every_n:100,
- * every_ms:100), so that the refusal of the weaker ones can say why.
+ * every_ms:100); what is weaker than every_write gets every_write and a line in the log.
  */
 #include "node/settings.h"
 
@@ -200,17 +200,22 @@ bool kt_address_is_loopback(const char *text)
 
 static enum kt_code check_fsync(struct kt_slice text, struct kt_error *error)
 {
+    static const char *const weaker[] = {"never", "every_n", "every_ms"};
     char word[32];
     snprintf(word, sizeof(word), "%.*s", (int)KT_MIN(text.len, sizeof(word) - 1), (const char *)text.data);
+    size_t len = strcspn(word, ":");
     if (slice_is_any_case(text, "every_write") || slice_is_any_case(text, "everywrite"))
         return KT_OK;
-    if (strncasecmp(word, "never", 5) == 0 || strncasecmp(word, "every_n", 7) == 0 ||
-        strncasecmp(word, "every_ms", 8) == 0)
-        return kt_error_set(error, KT_BAD_REQUEST,
-                            "%s is refused: an acknowledged write must be on the disks of a majority; "
-                            "writes share a sync here, so every_write is not slow",
-                            word);
-    return kt_error_set(error, KT_BAD_REQUEST, "%s is no policy; the only one is every_write", word);
+    for (size_t i = 0; i < KT_COUNT(weaker); i++) {
+        if (strlen(weaker[i]) != len || strncasecmp(word, weaker[i], len) != 0)
+            continue;
+        kt_warn("settings",
+                "storage.fsync_policy %s is taken as every_write: an acknowledged write is on the disks of a majority; "
+                "writes share a sync here, so that is not slow",
+                word);
+        return KT_OK;
+    }
+    return kt_error_set(error, KT_BAD_REQUEST, "%s is no policy: every_write, or never, every_n:N, every_ms:N", word);
 }
 
 static enum kt_code check_choice(const struct kt_setting *row, struct kt_slice text, struct kt_error *error)
@@ -419,6 +424,22 @@ enum kt_code kt_settings_assign(struct kt_settings *settings, const char *assign
     return kt_settings_set(settings, row, kt_slice_text(equals + 1), KT_FROM_COMMAND_LINE, error);
 }
 
+/*
+ * The level that RUST_LOG begins with, in our words; NULL if it begins with something else: it is there for programs of
+ * many kinds, and no reason not to start.
+ */
+static const char *log_level_of(const char *filter)
+{
+    static const char *const words[][2] = {{"trace", "debug"}, {"debug", "debug"}, {"info", "info"},
+                                           {"warn", "warn"},   {"error", "error"}, {"off", "error"}};
+    size_t len = strcspn(filter, ",");
+    for (size_t i = 0; i < KT_COUNT(words); i++) {
+        if (strlen(words[i][0]) == len && strncasecmp(filter, words[i][0], len) == 0)
+            return words[i][1];
+    }
+    return NULL;
+}
+
 enum kt_code kt_settings_environment(struct kt_settings *settings, char *(*get)(const char *name),
                                      struct kt_error *error)
 {
@@ -433,6 +454,8 @@ enum kt_code kt_settings_environment(struct kt_settings *settings, char *(*get)(
             at += len + (at[len] == ' ');
             const char *value = get(name);
             if (!value || !value[0])
+                continue;
+            if (strcmp(name, "RUST_LOG") == 0 && !(value = log_level_of(value)))
                 continue;
             struct kt_error why;
             if (kt_settings_set(settings, row, kt_slice_text(value), KT_FROM_ENVIRONMENT, &why) != KT_OK)

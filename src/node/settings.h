@@ -94,7 +94,8 @@ struct kt_settings {
     struct kt_settings_users users;
     char *kv_address, *kv_revision;
     uint64_t kv_success_code, kv_idle_s;
-    char *admin_address;
+    char *admin_address, *metrics_address;
+    bool metrics_enabled;
     uint64_t node_id;
     char *cluster_name, *cluster_listen;
     struct kt_settings_members members;

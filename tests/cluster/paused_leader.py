@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A leader that was stopped (SIGSTOP) while another one took over serves nothing stale when it goes on: neither to a read
-that waited in its socket, nor to one that comes right after, nor to a write."""
+"""A leader that was stopped (SIGSTOP) while another one took over serves nothing stale when it goes on: neither to a
+read that waited in its socket, nor to one that comes right after, nor to a write."""
 import os
 import sys
 

@@ -81,7 +81,8 @@ def start__folder_in_use__is_refused(node):
 def start__port_in_use__is_refused(node):
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run([program(), "--set", "network.bind_addr=127.0.0.1:%d" % node.rcp_port, "--set",
-                                 "storage.data_dir=" + folder, "--set", "cluster.members=1@127.0.0.1:%d" % free_ports(1)[0],
+                                 "storage.data_dir=" + folder,
+                                 "--set", "cluster.members=1@127.0.0.1:%d" % free_ports(1)[0],
                                  "--set", "admin.address=off", "--set", "listen.kv.address=off"],
                                 capture_output=True, text=True, check=False, timeout=60)
         assert result.returncode == 1 and "cannot start" in result.stderr, result

@@ -28,7 +28,7 @@ def command_line__information__is_printed_with_exit_0():
 def command_line__wrong__exit_2_and_settings_wrong_exit_1():
     for words, code in ((["--nonsense"], 2), (["--set"], 2), (["--config"], 2), (["--set", "x"], 1),
                         (["--set", "network.bind_adr=x"], 1), (["--config", "/nonexistent"], 1),
-                        (["--set", "storage.fsync_policy=never"], 1), (["--set", "storage.data_dir=/proc/x"], 1)):
+                        (["--set", "storage.fsync_policy=sometimes"], 1), (["--set", "storage.data_dir=/proc/x"], 1)):
         result = start(*words)
         assert result.returncode == code and result.stderr, (words, result)
     assert "did you mean network.bind_addr" in start("--set", "network.bind_adr=x").stderr
@@ -88,8 +88,8 @@ class Lonely:
                     "admin.address": "off", "limits.request_timeout_ms": 600000}
         self.log_path = self.folder.name + "/log.txt"
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([program()] + sum((["--set", "%s=%s" % item] for item in settings.items()), []),
-                                            stderr=log)
+            words = sum((["--set", "%s=%s" % item] for item in settings.items()), [])
+            self.process = subprocess.Popen([program(), *words], stderr=log)
         self.client = wait_until(self.connect, "the listener is open")
         self.request = self.client.send("GET_INSTANCE", {"instance_id": "x"})
         # Answered at once, so the request before it was taken.

@@ -40,7 +40,8 @@ def machines__whole_life__as_json(node):
     assert answer(node, "list-machines")["items"] == [{"machine": "door", "versions": [1, 2]}]
     made = answer(node, "create-instance", "door", "1", "--id", "d", "--ctx", '{"n":9007199254740993}')
     assert made["state"] == "shut", made
-    done = answer(node, "apply-event", "d", "OPEN", "--payload", '{"by":"ada"}', "--expected-state", "shut", "--key", "k")
+    done = answer(node, "apply-event", "d", "OPEN", "--payload", '{"by":"ada"}', "--expected-state", "shut",
+                  "--key", "k")
     assert done["ctx"] == {"n": 9007199254740993, "by": "ada"}, done
     assert answer(node, "apply-event", "d", "OPEN", "--key", "k") == done
     assert answer(node, "get-instance", "d")["state"] == "open"
@@ -113,7 +114,8 @@ def write__answer_lost__exit_4(node):
                     pass
         threading.Thread(target=hang_up, daemon=True).start()
         _, errors = tool(node, "kv", "set", "lost", "x", code=UNKNOWN,
-                         endpoints=["--kv-endpoint", "127.0.0.1:%d" % listener.getsockname()[1], "--timeout-ms", "3000"])
+                         endpoints=["--kv-endpoint", "127.0.0.1:%d" % listener.getsockname()[1],
+                                    "--timeout-ms", "3000"])
         assert "unknown" in errors, errors
 
 

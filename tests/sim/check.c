@@ -113,6 +113,12 @@ void sim_check_handed(struct sim_node *node, const struct kt_entry *entries, siz
             sim_fail(world, "node %llu replaces entry %llu, which it called committed", (unsigned long long)node->id,
                      (unsigned long long)entry->index);
         entry_known(node, entry, item.hash);
+        if (entry->index <= books->seen.last) {
+            node->cluster->counts.replacements++;
+            node->cluster->counts.replaced += books->seen.last - entry->index + 1;
+            if (books->pending_count > 0 && books->pending[books->pending_count - 1].index >= entry->index)
+                node->cluster->counts.replaced_under_way++;
+        }
         log_put(&books->seen, entry->index, item);
         books->pending[books->pending_count++] = (struct sim_pending){.index = entry->index, .item = item};
     }
@@ -305,6 +311,7 @@ static void committed_now(struct sim_node *node, kt_index index)
         return;
     }
     known->committed = true;
+    known->in_term = node->status.term;
     known->item = item;
     cluster->counts.commits++;
     unsigned holders = 0;
@@ -344,8 +351,8 @@ static void leads_now(struct sim_node *node)
     sim_note(&cluster->world, node->id, "leads", node->status.term, books->seen.last, check->commit_max);
     for (kt_index i = 1; i <= check->committed_count; i++) {
         const struct sim_committed *committed = &check->committed[i - 1];
-        /* An entry that a later leader committed is no duty of one of an earlier term that hears late of its election. */
-        if (!committed->committed || committed->item.term > node->status.term)
+        /* What was committed in a later term is no duty of one that hears late of its election in an earlier. */
+        if (!committed->committed || committed->in_term >= node->status.term)
             continue;
         if (i > books->seen.last || !item_equal(books->seen.items[i - 1], committed->item)) {
             sim_fail(&cluster->world, "leader completeness: node %llu leads term %llu without the committed entry %llu",
@@ -369,8 +376,8 @@ void sim_check_status(struct sim_node *node)
     books->term = status->term;
     /*
      * A follower's core may run ahead to what it has not stored yet, and it may take a commit index back when a late
-     * heartbeat names an entry before it; neither matters, because what is handed to the applier is stored, and never goes
-     * back. A leader's commit index is what its reads go by, stored or not.
+     * heartbeat names an entry before it; neither matters, because what is handed to the applier is stored, and never
+     * goes back. A leader's commit index is what its reads go by, stored or not.
      */
     kt_index commit = status->role == KT_LEADER ? status->commit : KT_MIN(status->commit, status->durable);
     if (commit != books->commit)
@@ -386,6 +393,12 @@ void sim_check_status(struct sim_node *node)
     if (status->last != books->seen.last)
         sim_fail(world, "node %llu says its log ends at %llu, it wrote %llu", id, (unsigned long long)status->last,
                  (unsigned long long)books->seen.last);
+    kt_index durable = status->durable;
+    if (!check->outside_only && durable >= 1 &&
+        (durable > books->durable.last || log_term(&books->durable, durable) != log_term(&books->seen, durable)))
+        sim_fail(world, "node %llu calls entry %llu of term %llu stored; its disk ends at %llu, there with term %llu",
+                 id, (unsigned long long)durable, (unsigned long long)log_term(&books->seen, durable),
+                 (unsigned long long)books->durable.last, (unsigned long long)log_term(&books->durable, durable));
     if (status->serving && status->role != KT_LEADER)
         sim_fail(world, "node %llu serves and does not lead", id);
     if (status->role == KT_LEADER)

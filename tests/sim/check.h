@@ -4,12 +4,13 @@
  *
  *  1. Log matching: an (index, term) names one entry, on every node and for ever.
  *  2. Durability: a synced entry and vote are there after any crash; a recovered log is the synced one with a prefix of
- *     what was written after it.
+ *     what was written after it. What a node calls stored is synced.
  *  3. One leader per term, and a new leader has every entry that is committed.
  *  4. Commitment: an entry is on the disks of a majority before any node calls it committed.
- *  5. State machine safety: all nodes apply the same entry at an index, once, in order, never above the commit index, and
- *     have the same state hash after it.
- *  6. Exactly once, in order: of the operations of one origin each takes effect at most once, in the order of its sequence.
+ *  5. State machine safety: all nodes apply the same entry at an index, once, in order, never above the commit index,
+ * and have the same state hash after it.
+ *  6. Exactly once, in order: of the operations of one origin each takes effect at most once, in the order of its
+ * sequence.
  *  7. An acknowledged write is the entry at the index it was answered with.
  *  8. A read's state is at least at the index of everything that was acknowledged before the read began.
  *
@@ -64,8 +65,9 @@ struct sim_books {
 /* One index, for the whole cluster. */
 struct sim_committed {
     struct sim_item item;
-    bool committed; /* some node says so */
-    bool applied;   /* some node did */
+    bool committed;  /* some node says so */
+    kt_term in_term; /* that node's term then: not before the term in which it was committed */
+    bool applied;    /* some node did */
     uint64_t state_hash;
     uint64_t origin, sequence; /* of the operation; 0: none */
     bool effect;               /* it took effect here, and is not a repetition */

@@ -7,10 +7,11 @@
 #include "cluster.h"
 #include "workload.h"
 
-#define OP_BYTES_MAX  (1u << 20)
-#define GRACE_MS      1000u /* an answer may be that much later than its deadline */
-#define COUNTER_STEPS 100u  /* then a fresh counter: below SIM_RING */
-#define OWNED_WRITES  60u   /* then a fresh register: histories stay cheap to judge */
+#define OP_BYTES_MAX         (1u << 20)
+#define GRACE_MS             1000u /* an answer may be that much later than its deadline */
+#define SCENARIO_DEADLINE_MS 3000u /* patience enough to see a new leader */
+#define COUNTER_STEPS        100u  /* then a fresh counter: below SIM_RING */
+#define OWNED_WRITES         60u   /* then a fresh register: histories stay cheap to judge */
 
 static struct sim_world *world_of(const struct sim_client *client)
 {
@@ -68,7 +69,11 @@ static struct sim_op *op_create(struct sim_client *client, enum sim_op_kind kind
     op->history = history;
     op->node = client->node;
     op->floor = client->cluster->check.acked;
+    op->calm = client->cluster->calm;
+    op->invoked = world_of(client)->now;
     op->deadline_ms = sim_between(world_of(client), SIM_CLIENTS, 200, 5000);
+    if (client->cluster->options.scenario != SIM_SCENARIO_NONE)
+        op->deadline_ms = SCENARIO_DEADLINE_MS;
     kt_buf_init(&op->proposal.op, OP_BYTES_MAX);
     kt_reply_init(&op->proposal.reply);
     kt_list_append(&client->cluster->clients.ops, &op->link);
@@ -114,6 +119,20 @@ static void op_learn(struct sim_op *op, enum sim_outcome outcome)
         client->finished = true;
 }
 
+/* While nothing is wrong with a node, requests to it succeed, however long they have to wait for a leader. */
+static void judge_calm(struct sim_op *op, enum sim_outcome outcome)
+{
+    struct sim_cluster *cluster = op->cluster;
+    if (!op->calm || op->node == cluster->victim)
+        return;
+    if (outcome != SIM_DONE)
+        sim_fail(&cluster->world, "a request of client %u to node %u failed (%s), and nothing was wrong there",
+                 op->client->number, op->node + 1, outcome == SIM_UNKNOWN ? "unknown" : "not done");
+    bool write = op->kind != SIM_GET && op->kind != SIM_COUNT;
+    if (write && cluster->fault_at && op->invoked >= cluster->fault_at && !cluster->write_at)
+        cluster->write_at = cluster->world.now;
+}
+
 /* The client hears of the end of a request, which is gone afterwards. value: read, or the count that a step made. */
 static void op_end(struct sim_op *op, enum sim_outcome outcome, uint64_t value)
 {
@@ -134,6 +153,7 @@ static void op_end(struct sim_op *op, enum sim_outcome outcome, uint64_t value)
         sim_history_end(op->history, op->record, outcome, value, world->now);
     op_learn(op, outcome);
     client->under_way--;
+    judge_calm(op, outcome);
     struct sim_counts *counts = &client->cluster->counts;
     if (outcome == SIM_UNKNOWN)
         counts->unknown++;
@@ -310,7 +330,10 @@ static void start_set(struct sim_client *client, struct sim_history *history, ui
     struct sim_op *op = op_create(client, SIM_SET, history);
     op->value = value;
     op->record = sim_history_begin(history, true, value, world_of(client)->now);
-    sim_make_set(client->cluster->nodes[client->node].state, history->name, value, &op->proposal.op);
+    size_t padding = sim_below(world_of(client), SIM_CLIENTS, 32);
+    if (sim_chance(world_of(client), SIM_CLIENTS, client->cluster->clients.bulky))
+        padding = sim_below(world_of(client), SIM_CLIENTS, SIM_PADDING_MAX);
+    sim_make_set(client->cluster->nodes[client->node].state, history->name, value, padding, &op->proposal.op);
     op_start(op);
 }
 
@@ -367,7 +390,7 @@ static void start_last(struct sim_client *client)
 {
     struct sim_op *op = op_create(client, SIM_SET, NULL);
     op->value = UINT64_MAX;
-    sim_make_set(client->cluster->nodes[client->node].state, "last", client->number, &op->proposal.op);
+    sim_make_set(client->cluster->nodes[client->node].state, "last", client->number, 0, &op->proposal.op);
     op_start(op);
 }
 
@@ -440,6 +463,10 @@ void sim_clients_init(struct sim_clients *clients, struct sim_cluster *cluster)
     memset(clients, 0, sizeof(*clients));
     kt_list_init(&clients->ops);
     clients->count = (unsigned)sim_between(world, SIM_CLIENTS, 3, 6);
+    /* Some runs write much, so that segments of the log end and disks fill; a few are in a hurry, so that windows do.
+     */
+    clients->bulky = sim_chance(world, SIM_CLIENTS, 30) ? (unsigned)sim_between(world, SIM_CLIENTS, 3, 25) : 1;
+    bool hurried = sim_chance(world, SIM_CLIENTS, 3);
     for (unsigned i = 0; i < clients->count; i++) {
         struct sim_client *client = &clients->clients[i];
         client->cluster = cluster;
@@ -447,6 +474,10 @@ void sim_clients_init(struct sim_clients *clients, struct sim_cluster *cluster)
         client->node = i % cluster->options.nodes;
         client->depth = (unsigned)sim_between(world, SIM_CLIENTS, 1, 6);
         client->pause = SIM_MS(sim_between(world, SIM_CLIENTS, 5, 60));
+        if (hurried) {
+            client->depth = 100;
+            client->pause = SIM_MS(4);
+        }
     }
 }
 
@@ -473,7 +504,7 @@ void sim_clients_poke(struct sim_clients *clients)
 {
     for (unsigned i = 0; i < clients->count; i++) {
         struct sim_client *client = &clients->clients[i];
-        if (!client->stopping && connected(client) && client->under_way < client->depth + 2)
+        if (!client->stopping && connected(client) && client->under_way < client->depth + 6)
             start_something(client);
     }
 }

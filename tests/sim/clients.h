@@ -1,6 +1,7 @@
 /*
- * The simulated clients. Each is connected to one node at a time and keeps some requests under way there, in order; when
- * the node dies, what was under way is unknown to it, and it turns to another node. Every answer goes into a history.
+ * The simulated clients. Each is connected to one node at a time and keeps some requests under way there, in order;
+ * when the node dies, what was under way is unknown to it, and it turns to another node. Every answer goes into a
+ * history.
  */
 #ifndef KT_SIM_CLIENTS_H
 #define KT_SIM_CLIENTS_H
@@ -27,8 +28,10 @@ struct sim_op {
     uint64_t life;          /* of the node when it was sent there */
     kt_time_ms deadline_ms; /* from when it reaches the node */
     kt_index floor;         /* what was acknowledged before it began */
-    bool submitted;         /* the replica has it */
-    bool again;             /* planted: when its outcome is unknown it is sent as another request */
+    bool calm;              /* it was sent when nothing was wrong any more: it must succeed */
+    sim_us invoked;
+    bool submitted; /* the replica has it */
+    bool again;     /* planted: when its outcome is unknown it is sent as another request */
     struct kt_proposal proposal;
     struct kt_read read;
 };
@@ -59,6 +62,7 @@ struct sim_clients {
     struct sim_history *shared[2]; /* in use now */
     struct kt_list ops;
     uint64_t next_value;
+    unsigned bulky; /* percent of writes that are large */
 };
 
 void sim_clients_init(struct sim_clients *clients, struct sim_cluster *cluster);

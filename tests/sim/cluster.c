@@ -2,6 +2,8 @@
 
 #include "base/log.h"
 
+#define SETTLE_MS   2500u  /* faults leave things to be found out: a slow log to catch up, a request to be sent again */
+#define CALM_MS     500u   /* then requests go on for so long, and none may fail */
 #define REST_MS     20000u /* virtual time that everything may take to come to rest once the faults have ended */
 #define CONVERGE_MS 5000u  /* and the nodes to agree once nobody asks for anything */
 
@@ -62,19 +64,46 @@ static bool converged(struct sim_cluster *cluster)
     return true;
 }
 
+static void run_faults(struct sim_cluster *cluster)
+{
+    sim_clients_start(&cluster->clients);
+    sim_faults_start(&cluster->faults);
+    run_for(cluster, cluster->options.fault_ms);
+}
+
+/* One fault in a cluster at work, and time enough for its clients to feel it. */
+static void run_scenario(struct sim_cluster *cluster)
+{
+    run_for(cluster, 1500);
+    sim_clients_start(&cluster->clients);
+    cluster->calm = true;
+    run_for(cluster, 1000 + (unsigned)sim_below(&cluster->world, SIM_FAULTS, 500));
+    if (!cluster->world.failed && !sim_faults_scenario(&cluster->faults))
+        sim_fail(&cluster->world, "nobody leads a cluster at rest");
+    run_for(cluster, 3000);
+    if (!cluster->world.failed && !cluster->write_at)
+        sim_fail(&cluster->world, "no write was acknowledged within 3 s");
+}
+
 static void run_phases(struct sim_cluster *cluster)
 {
     sim_network_start(&cluster->network);
     for (unsigned i = 0; i < cluster->options.nodes; i++)
         sim_node_boot(&cluster->nodes[i]);
-    sim_clients_start(&cluster->clients);
-    sim_faults_start(&cluster->faults);
-    run_for(cluster, cluster->options.fault_ms);
+    if (cluster->options.scenario == SIM_SCENARIO_NONE)
+        run_faults(cluster);
+    else
+        run_scenario(cluster);
     if (cluster->world.failed)
         return;
+    cluster->calm = false;
     sim_faults_end(&cluster->faults);
     run_until(cluster, all_up, 5000, "nodes are not up");
-    run_for(cluster, 500);
+    if (cluster->options.scenario == SIM_SCENARIO_NONE) {
+        run_for(cluster, SETTLE_MS);
+        cluster->calm = true;
+        run_for(cluster, CALM_MS);
+    }
     sim_clients_stop(&cluster->clients);
     run_until(cluster, clients_finished, REST_MS, "clients are not done");
     if (cluster->world.failed)
@@ -91,6 +120,7 @@ bool sim_cluster_run(struct sim_cluster *cluster, const struct sim_options *opti
 {
     memset(cluster, 0, sizeof(*cluster));
     cluster->options = *options;
+    cluster->victim = SIM_NODES_MAX;
     sim_world_init(&cluster->world, options->seed, options->trace);
     kt_log_sink(log_line, cluster);
     sim_check_init(&cluster->check, options->plant != SIM_PLANT_NONE);

@@ -78,11 +78,61 @@ void sim_faults_crash(struct sim_node *node, bool power)
 
 /* ---- Partitions ---- */
 
+static void burst(struct sim_event *event)
+{
+    struct sim_faults *faults = event->data;
+    sim_clients_poke(&faults->cluster->clients);
+}
+
+/* Requests go on coming, also to whoever is cut off. */
+static void bursts(struct sim_faults *faults, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        sim_schedule(world_of(faults), SIM_MS(i * 5), NULL, burst, faults);
+}
+
+static void heal(struct sim_event *event);
+
 static void cut(struct sim_faults *faults, unsigned a, unsigned b, bool both)
 {
     sim_network_block(&faults->cluster->network, a, b, true);
     if (both)
         sim_network_block(&faults->cluster->network, b, a, true);
+}
+
+static void isolate(struct sim_event *event)
+{
+    struct sim_faults *faults = event->data;
+    unsigned node = (unsigned)event->number;
+    if (!faults->on)
+        return;
+    faults->cluster->counts.partitions++;
+    for (unsigned peer = 0; peer < faults->cluster->options.nodes; peer++)
+        if (peer != node)
+            cut(faults, node, peer, true);
+    bursts(faults, 3);
+    sim_schedule(world_of(faults), SIM_MS(dice(faults, 350, 1000)), NULL, heal, faults);
+}
+
+/*
+ * Two leaders at once: the old one keeps touch with everybody but the new one, over fresh connections, in which nothing
+ * of its past waits to be refused. For a moment nobody has told it that it is deposed; what it answers then must be
+ * right.
+ */
+static void keep_apart(struct sim_faults *faults, unsigned old, unsigned new)
+{
+    struct sim_network *network = &faults->cluster->network;
+    for (unsigned peer = 0; peer < faults->cluster->options.nodes; peer++) {
+        if (peer == old)
+            continue;
+        sim_network_break(network, old, peer);
+        sim_network_block(network, old, peer, peer == new);
+        sim_network_block(network, peer, old, peer == new);
+        if (peer != new)
+            sim_network_connect(network, old, peer);
+    }
+    sim_schedule(world_of(faults), some_span(faults, 50, 1000), NULL, heal, faults);
+    bursts(faults, 12);
 }
 
 static void heal(struct sim_event *event)
@@ -96,6 +146,7 @@ static void partition(struct sim_faults *faults, unsigned node, enum fault fault
     unsigned nodes = faults->cluster->options.nodes;
     uint64_t side = fault == FAULT_ISOLATE ? 1u << node : dice(faults, 1, (1u << nodes) - 2);
     faults->cluster->counts.partitions++;
+    bursts(faults, (unsigned)dice(faults, 0, 4));
     for (unsigned a = 0; a < nodes; a++) {
         for (unsigned b = 0; b < nodes; b++) {
             bool apart = (side >> a & 1) && !(side >> b & 1);
@@ -105,7 +156,10 @@ static void partition(struct sim_faults *faults, unsigned node, enum fault fault
                 cut(faults, a, b, fault != FAULT_ONE_WAY);
         }
     }
-    sim_schedule(world_of(faults), some_span(faults, 20, 4000), NULL, heal, faults);
+    /* Half of them are just long enough for a new leader, and for the old one to come back with what it alone has. */
+    sim_us span =
+        sim_chance(world_of(faults), SIM_FAULTS, 50) ? SIM_MS(dice(faults, 300, 1200)) : some_span(faults, 20, 4000);
+    sim_schedule(world_of(faults), span, NULL, heal, faults);
 }
 
 /* ---- Disks and clocks ---- */
@@ -126,7 +180,11 @@ static void disk_worse(struct sim_faults *faults, struct sim_node *node, bool fu
     } else {
         faults->cluster->counts.slow_disks++;
         node->slow_disk = (unsigned)dice(faults, 2, 100);
-        sim_note(world_of(faults), node->id, "slow disk", node->slow_disk, 0, 0);
+        node->stall = sim_chance(world_of(faults), SIM_FAULTS, 60) ? SIM_MS(dice(faults, 300, 2500)) : 0;
+        sim_note(world_of(faults), node->id, "slow disk", node->slow_disk, node->stall, 0);
+        /* Cut off with writes under way, it comes back to entries that replace them. */
+        if (sim_chance(world_of(faults), SIM_FAULTS, 60))
+            sim_schedule(world_of(faults), SIM_MS(dice(faults, 0, 30)), NULL, isolate, faults)->number = node->number;
     }
     sim_schedule(world_of(faults), some_span(faults, 50, 3000), NULL, disk_better, node);
 }
@@ -239,12 +297,6 @@ static void at_role_change(struct sim_event *event)
         inject(faults, (unsigned)event->number);
 }
 
-static void burst(struct sim_event *event)
-{
-    struct sim_faults *faults = event->data;
-    sim_clients_poke(&faults->cluster->clients);
-}
-
 void sim_faults_noticed(struct sim_node *node)
 {
     struct sim_faults *faults = &node->cluster->faults;
@@ -255,6 +307,12 @@ void sim_faults_noticed(struct sim_node *node)
     if (!faults->on || (role == before && serving == served))
         return;
     sim_note(world_of(faults), node->id, "role", role, serving, node->status.term);
+    for (unsigned i = 0; role == KT_LEADER && i < faults->cluster->options.nodes; i++) {
+        struct sim_node *other = &faults->cluster->nodes[i];
+        if (other != node && other->up && other->status.role == KT_LEADER && other->status.term < node->status.term &&
+            sim_chance(world_of(faults), SIM_FAULTS, 40))
+            keep_apart(faults, i, node->number);
+    }
     if (role == KT_LEADER && sim_chance(world_of(faults), SIM_FAULTS, 50))
         sim_schedule(world_of(faults), sim_below(world_of(faults), SIM_FAULTS, 2000), NULL, burst, faults);
     if (sim_chance(world_of(faults), SIM_FAULTS, faults->bias)) {
@@ -271,6 +329,45 @@ void sim_faults_start(struct sim_faults *faults)
     sim_schedule(world_of(faults), sim_below(world_of(faults), SIM_FAULTS, faults->pause), NULL, scheduled, faults);
 }
 
+bool sim_faults_scenario(struct sim_faults *faults)
+{
+    struct sim_cluster *cluster = faults->cluster;
+    unsigned leader = 0;
+    while (leader < cluster->options.nodes && !cluster->nodes[leader].status.serving)
+        leader++;
+    if (leader == cluster->options.nodes)
+        return false;
+    struct sim_node *node = &cluster->nodes[leader];
+    cluster->victim = leader;
+    cluster->fault_at = cluster->world.now;
+    sim_note(&cluster->world, node->id, "scenario", cluster->options.scenario, 0, 0);
+    faults->on = true; /* a node that crashes stays down for a while */
+    switch (cluster->options.scenario) {
+    case SIM_SCENARIO_KILL:
+    case SIM_SCENARIO_POWER:
+        sim_faults_crash(node, cluster->options.scenario == SIM_SCENARIO_POWER);
+        break;
+    case SIM_SCENARIO_PAUSE:
+        sim_node_pause(node, SIM_MS(2000));
+        break;
+    case SIM_SCENARIO_ISOLATE:
+        for (unsigned peer = 0; peer < cluster->options.nodes; peer++)
+            if (peer != leader)
+                cut(faults, leader, peer, true);
+        break;
+    case SIM_SCENARIO_RESIGN:
+        cluster->victim = SIM_NODES_MAX;
+        sim_node_enter(node);
+        kt_replica_resign(node->replica);
+        sim_node_turn(node);
+        break;
+    case SIM_SCENARIO_NONE:
+        break;
+    }
+    faults->on = false;
+    return true;
+}
+
 void sim_faults_end(struct sim_faults *faults)
 {
     struct sim_cluster *cluster = faults->cluster;
@@ -279,7 +376,8 @@ void sim_faults_end(struct sim_faults *faults)
     sim_network_heal(&cluster->network);
     for (unsigned i = 0; i < cluster->options.nodes; i++) {
         struct sim_node *node = &cluster->nodes[i];
-        node->slow_disk = 1; /* pauses run out by themselves */
+        node->slow_disk = 1;
+        node->stall = 0; /* pauses run out by themselves */
         if (!node->doom_came)
             sim_node_doom(node, 0);
         if (node->disk_full)

@@ -1,6 +1,7 @@
 /*
- * What goes wrong, and when: a schedule of faults from the seed. Some come at any time; more come in the first milliseconds
- * after a node changes its role, where the mistakes of consensus programs live, together with a burst of requests.
+ * What goes wrong, and when: a schedule of faults from the seed. Some come at any time; more come in the first
+ * milliseconds after a node changes its role, where the mistakes of consensus programs live, together with a burst of
+ * requests.
  */
 #ifndef KT_SIM_FAULTS_H
 #define KT_SIM_FAULTS_H
@@ -27,6 +28,8 @@ void sim_faults_start(struct sim_faults *faults);
 void sim_faults_crash(struct sim_node *node, bool power);
 /* A node's status may have changed. */
 void sim_faults_noticed(struct sim_node *node);
+/* The one fault of a scenario, on the leader there is; false if there is none. */
+bool sim_faults_scenario(struct sim_faults *faults);
 /* No more faults; what is broken is repaired. */
 void sim_faults_end(struct sim_faults *faults);
 

@@ -5,7 +5,6 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "base/map.h"
 #include "workload.h"
 
 size_t sim_history_begin(struct sim_history *history, bool write, uint64_t value, sim_us now)
@@ -92,56 +91,94 @@ static bool owned_check(const struct sim_history *history, char *why, size_t why
 
 /* ---- Shared registers ---- */
 
-struct search {
-    const struct sim_record *records[64];
-    unsigned count;
-    uint64_t must;      /* those that certainly took effect */
-    struct kt_map seen; /* (set of done, value) that lead nowhere */
+/*
+ * Every value is written once, so each read names its write. A value's zone lies between the first end and the last
+ * start of the operations on it: forward if the end comes first (the register held the value from then until then at
+ * least), backward otherwise. A history is linearizable just if no read ends before its write began, no two forward
+ * zones overlap, and no backward zone lies inside a forward one (Gibbons and Korach, 1997).
+ */
+struct zone { /* times are one later than the records': 0 is before all */
+    uint64_t value;
+    sim_us start;     /* of the write */
+    sim_us first_end; /* of any operation on the value */
+    sim_us last_start;
+    bool needed; /* the write took effect for certain: it was acknowledged, or read */
 };
 
-static bool search_from(struct search *search, uint64_t done, uint64_t value)
+static bool is_forward(const struct zone *zone)
 {
-    if ((search->must & ~done) == 0)
-        return true;
-    uint64_t key[2] = {done, value};
-    if (kt_map_get(&search->seen, kt_slice(key, sizeof(key))))
-        return false;
-    /* The next one to take effect was invoked before all that are left returned. */
-    sim_us first_return = UINT64_MAX;
-    for (unsigned i = 0; i < search->count; i++)
-        if ((search->must & ~done) >> i & 1)
-            first_return = KT_MIN(first_return, search->records[i]->returned);
-    for (unsigned i = 0; i < search->count; i++) {
-        const struct sim_record *record = search->records[i];
-        if (done >> i & 1 || record->invoked > first_return)
+    return zone->first_end < zone->last_start;
+}
+
+static struct zone *zone_of(struct zone *zones, size_t count, uint64_t value)
+{
+    for (size_t i = 0; i < count; i++)
+        if (zones[i].value == value)
+            return &zones[i];
+    return NULL;
+}
+
+static size_t zones_of_writes(const struct sim_history *history, struct zone *zones)
+{
+    size_t count = 0;
+    /* What the register holds in the beginning was written before anything began. */
+    zones[count++] = (struct zone){.needed = true};
+    for (size_t i = 0; i < history->count; i++) {
+        const struct sim_record *write = &history->records[i];
+        if (!write->write || write->outcome == SIM_NOT_DONE)
             continue;
-        if (!record->write && record->value != value)
-            continue;
-        if (search_from(search, done | 1ull << i, record->write ? record->value : value))
-            return true;
+        bool done = write->outcome == SIM_DONE;
+        zones[count++] = (struct zone){.value = write->value,
+                                       .start = write->invoked + 1,
+                                       .first_end = done ? write->returned + 1 : UINT64_MAX,
+                                       .last_start = write->invoked + 1,
+                                       .needed = done};
     }
-    kt_map_put(&search->seen, kt_slice(key, sizeof(key)), search);
-    return false;
+    return count;
+}
+
+static bool add_reads(const struct sim_history *history, struct zone *zones, size_t count, char *why, size_t why_len)
+{
+    for (size_t i = 0; i < history->count; i++) {
+        const struct sim_record *read = &history->records[i];
+        if (read->write || read->outcome != SIM_DONE)
+            continue;
+        struct zone *zone = zone_of(zones, count, read->value);
+        if (!zone || zone->start > read->returned + 1) {
+            snprintf(why, why_len, "register %s: a read at %llu us saw %llu, which was not written by then",
+                     history->name, (unsigned long long)read->invoked, (unsigned long long)read->value);
+            return false;
+        }
+        zone->first_end = KT_MIN(zone->first_end, read->returned + 1);
+        zone->last_start = KT_MAX(zone->last_start, read->invoked + 1);
+        zone->needed = true;
+    }
+    return true;
+}
+
+/* a is forward. */
+static bool zones_fit(const struct zone *a, const struct zone *b)
+{
+    if (is_forward(b))
+        return a->last_start <= b->first_end || b->last_start <= a->first_end;
+    return b->last_start <= a->first_end || b->first_end >= a->last_start;
 }
 
 static bool shared_check(const struct sim_history *history, char *why, size_t why_len)
 {
-    struct search search = {0};
-    for (size_t i = 0; i < history->count; i++) {
-        const struct sim_record *record = &history->records[i];
-        if (record->outcome == SIM_NOT_DONE || (!record->write && record->outcome != SIM_DONE))
-            continue;
-        KT_CHECK(search.count < KT_COUNT(search.records));
-        if (record->outcome == SIM_DONE)
-            search.must |= 1ull << search.count;
-        search.records[search.count++] = record;
+    struct zone *zones = kt_alloc((history->count + 1) * sizeof(*zones));
+    size_t count = zones_of_writes(history, zones);
+    bool well = add_reads(history, zones, count, why, why_len);
+    for (size_t i = 0; i < count && well; i++) {
+        for (size_t k = 0; k < count && well && zones[i].needed && is_forward(&zones[i]); k++) {
+            well = k == i || !zones[k].needed || zones_fit(&zones[i], &zones[k]);
+            if (!well)
+                snprintf(why, why_len, "register %s: it held %llu from %llu to %llu us, but %llu came in between",
+                         history->name, (unsigned long long)zones[i].value, (unsigned long long)zones[i].first_end,
+                         (unsigned long long)zones[i].last_start, (unsigned long long)zones[k].value);
+        }
     }
-    kt_map_init(&search.seen);
-    bool well = search_from(&search, 0, 0);
-    kt_map_release(&search.seen);
-    if (!well)
-        snprintf(why, why_len, "register %s: no order of its %u operations explains what was read", history->name,
-                 search.count);
+    kt_free(zones);
     return well;
 }
 

@@ -257,6 +257,13 @@ static void connect_pair(struct sim_network *network, unsigned a, unsigned b)
     notify(network, b, a, number, late_b, notice_opened);
 }
 
+void sim_network_connect(struct sim_network *network, unsigned a, unsigned b)
+{
+    bool open = !network->ways[a][b].blocked && !network->ways[b][a].blocked;
+    if (open && network->nodes[a].up && network->nodes[b].up && *connection_of(network, a, b) == 0)
+        connect_pair(network, a, b);
+}
+
 /* Looks after one pair: connects it, or gives up a connection that is stuck. */
 static void pair_turn(struct sim_event *event)
 {
@@ -265,8 +272,7 @@ static void pair_turn(struct sim_event *event)
     unsigned a = (unsigned)event->number / SIM_NODES_MAX, b = (unsigned)event->number % SIM_NODES_MAX;
     struct sim_way *there = &network->ways[a][b], *back = &network->ways[b][a];
     if (*connection_of(network, a, b) == 0) {
-        if (network->nodes[a].up && network->nodes[b].up && !there->blocked && !back->blocked)
-            connect_pair(network, a, b);
+        sim_network_connect(network, a, b);
     } else {
         bool there_dead = there->waiting_since && world->now > there->waiting_since + network->dead;
         bool back_dead = back->waiting_since && world->now > back->waiting_since + network->dead;

@@ -3,9 +3,9 @@
  * cluster/transport promises and no more.
  *
  * A direction may be blocked (a black hole): its frames wait, and go on when the block ends in time, as retransmission
- * makes it; after dead_ms with something waiting the connection breaks instead. A broken connection loses what was under
- * way, save a prefix that had arrived; each end learns of it at a time of its own. Nodes that can reach each other in both
- * directions connect again after a pause.
+ * makes it; after dead_ms with something waiting the connection breaks instead. A broken connection loses what was
+ * under way, save a prefix that had arrived; each end learns of it at a time of its own. Nodes that can reach each
+ * other in both directions connect again after a pause.
  */
 #ifndef KT_SIM_NETWORK_H
 #define KT_SIM_NETWORK_H
@@ -61,6 +61,8 @@ void sim_network_down(struct sim_network *network, unsigned node, bool silent);
 void sim_network_block(struct sim_network *network, unsigned from, unsigned to, bool blocked);
 /* Breaks a connection that both ends think is fine. */
 void sim_network_break(struct sim_network *network, unsigned a, unsigned b);
+/* They connect now instead of at their next attempt, if they can. */
+void sim_network_connect(struct sim_network *network, unsigned a, unsigned b);
 void sim_network_heal(struct sim_network *network);
 /* The periodic attempts to connect begin. */
 void sim_network_start(struct sim_network *network);

@@ -2,9 +2,9 @@
  * A simulated node: a disk, the real log on it, the real state in a file, the real replica, and in place of the threads
  * around it a virtual log writer, a virtual log reader and a virtual applier, all driven by events.
  *
- * A node lives from boot to crash; `life` counts. What was scheduled for one life never reaches the next. A killed process
- * leaves to its disk what it wrote; a power loss takes any part of what was not synced, and may set the state file back to
- * an earlier commit, as MDB_NOMETASYNC allows.
+ * A node lives from boot to crash; `life` counts. What was scheduled for one life never reaches the next. A killed
+ * process leaves to its disk what it wrote; a power loss takes any part of what was not synced, and may set the state
+ * file back to an earlier commit, as MDB_NOMETASYNC allows.
  */
 #ifndef KT_SIM_NODE_H
 #define KT_SIM_NODE_H
@@ -48,9 +48,12 @@ struct sim_node {
     /* Virtual log writer. */
     struct sim_queue writes;    /* waiting */
     struct sim_queue group;     /* written, not synced */
+    struct sim_queue refused;   /* at most one, for a moment */
     struct sim_queue completed; /* synced, the replica not told yet */
     bool writer_busy;
+    bool vote_due;      /* the time that the first vote in the queue takes has passed */
     unsigned slow_disk; /* factor on the latency; 1: none */
+    sim_us stall;       /* the next sync takes so much longer */
     bool disk_full;
     bool said_full; /* the replica knows */
     bool doomed;    /* the disk ends at one of its next changes, and the node with it */

@@ -9,6 +9,8 @@
 #include "engines/registry.h"
 #include "wire/json.h"
 
+#define BINARY 11u /* type of an encoded value: u32 length, bytes */
+
 static const struct kt_command *command_of(const char *name, size_t *engine)
 {
     const struct kt_command *command = kt_command_by_name(name, engine);
@@ -60,17 +62,22 @@ static void kv_params(struct kt_kv_params *params, const char *key)
     params->key = kt_slice_text(key);
 }
 
-void sim_make_set(struct kt_state *state, const char *key, uint64_t value, struct kt_buf *op)
+void sim_make_set(struct kt_state *state, const char *key, uint64_t value, size_t padding, struct kt_buf *op)
 {
     struct kt_kv_params params;
     struct kt_arena arena;
-    uint8_t bytes[9] = {5}; /* uint64 */
+    size_t len = 8 + KT_MIN(padding, SIM_PADDING_MAX);
+    kt_arena_init(&arena);
+    uint8_t *bytes = kt_arena_zalloc(&arena, 5 + len);
+    bytes[0] = BINARY;
+    for (unsigned i = 0; i < 4; i++)
+        bytes[1 + i] = (uint8_t)(len >> (24 - 8 * i));
     for (unsigned i = 0; i < 8; i++)
-        bytes[1 + i] = (uint8_t)(value >> (56 - 8 * i));
+        bytes[5 + i] = (uint8_t)(value >> (56 - 8 * i));
+    memset(bytes + 13, (int)(value & 0xff), len - 8);
     kv_params(&params, key);
     params.given = KT_KV_GIVEN_SET;
-    params.value = kt_slice(bytes, sizeof(bytes));
-    kt_arena_init(&arena);
+    params.value = kt_slice(bytes, 5 + len);
     prepare(state, "kv.set", &params, &arena, op);
     kt_arena_release(&arena);
 }
@@ -158,8 +165,8 @@ enum kt_code sim_look_register(struct kt_state *state, const char *key, kt_time_
     kt_arena_init(&arena);
     kt_reply_init(&reply);
     enum kt_code code = query(state, "kv.get", &params, &arena, wall_ms, &reply);
-    if (code == KT_OK && reply.body.len == 9 && reply.body.data[0] == 5) {
-        for (unsigned i = 1; i < 9; i++)
+    if (code == KT_OK && reply.body.len >= 13 && reply.body.data[0] == BINARY) {
+        for (unsigned i = 5; i < 13; i++)
             *value = *value << 8 | reply.body.data[i];
     } else if (code == KT_OK) {
         code = KT_CORRUPT;

@@ -1,9 +1,10 @@
 /*
- * The simulated world: one virtual clock, one queue of events, chance from one seed, and the trace of all that happened.
+ * The simulated world: one virtual clock, one queue of events, chance from one seed, and the trace of all that
+ * happened.
  *
  * Events run in the order of (virtual time, order of scheduling), on one thread. Nothing in here or above reads a real
- * clock, so a seed repeats a run bit for bit; the trace hash proves it. Every concern draws from a generator of its own,
- * so that a change in one (say, one more client) does not shift the choices of the others.
+ * clock, so a seed repeats a run bit for bit; the trace hash proves it. Every concern draws from a generator of its
+ * own, so that a change in one (say, one more client) does not shift the choices of the others.
  */
 #ifndef KT_SIM_WORLD_H
 #define KT_SIM_WORLD_H

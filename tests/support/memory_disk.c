@@ -137,11 +137,13 @@ static void set_name(struct names *names, const char *text, struct inode *inode)
         names->cap = names->cap ? names->cap * 2 : 8;
         names->list = kt_realloc(names->list, names->cap * sizeof(*names->list));
     }
-    name = &names->list[names->count++];
     KT_CHECK(strlen(text) < NAME_MAX_);
-    snprintf(name->text, sizeof(name->text), "%s", text);
-    name->inode = inode;
-    qsort(names->list, names->count, sizeof(*names->list), compare_names);
+    /* Mostly the last one: segments are named in order. */
+    size_t at = names->count++;
+    for (; at > 0 && strcmp(text, names->list[at - 1].text) < 0; at--)
+        names->list[at] = names->list[at - 1];
+    snprintf(names->list[at].text, sizeof(names->list[at].text), "%s", text);
+    names->list[at].inode = inode;
 }
 
 static bool unset_name(struct names *names, const char *text)
@@ -674,9 +676,14 @@ void kt_memory_disk_stop_at(struct kt_memory_disk *memory, uint64_t n)
     pthread_mutex_unlock(&memory->lock);
 }
 
-uint64_t kt_memory_disk_changes(const struct kt_memory_disk *memory)
+uint64_t kt_memory_disk_changes(struct kt_memory_disk *memory)
 {
-    return memory->calls;
+    uint64_t calls;
+
+    pthread_mutex_lock(&memory->lock);
+    calls = memory->calls;
+    pthread_mutex_unlock(&memory->lock);
+    return calls;
 }
 
 void kt_memory_disk_space(struct kt_memory_disk *memory, uint64_t bytes)

@@ -40,7 +40,7 @@ void kt_memory_disk_fail_write(struct kt_memory_disk *memory, unsigned n);
  */
 void kt_memory_disk_stop_at(struct kt_memory_disk *memory, uint64_t n);
 /* Such calls so far. */
-uint64_t kt_memory_disk_changes(const struct kt_memory_disk *memory);
+uint64_t kt_memory_disk_changes(struct kt_memory_disk *memory);
 /* Files together may grow by so many bytes more, then ENOSPC. UINT64_MAX: no limit. */
 void kt_memory_disk_space(struct kt_memory_disk *memory, uint64_t bytes);
 

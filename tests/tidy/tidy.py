@@ -65,8 +65,8 @@ MAY_INCLUDE = {
 
 # The files that list the engines, and so know them by name.
 ENGINE_LISTS = {"src/engines/registry.c", "src/engines/state.c"}
-# A protocol fills the parameters of the engine it speaks for, or renders its changes: it knows that engine's promise, not
-# its inside.
+# A protocol fills the parameters of the engine it speaks for, or renders its changes: it knows that engine's promise,
+# not its inside.
 PROMISES = {
     ("protocol:proto_rcp", "src/engines/machine/change.h"),
     ("protocol:proto_rcp", "src/engines/machine/machine.h"),
@@ -86,6 +86,7 @@ LIBRARIES = [
         # In cluster/node only what runs it: the replica itself is driven by the simulator as well.
         r"(?!cluster/node/).*|cluster/node/(cluster|runtime\w*|applier\w*)\.[ch]",
     ),
+    (r"histedit\.h", {"cli"}, r"src/cli/edit\.c"),
     (r"openssl/.*", {"auth", "transport", "gateway", "protocol", "admin", "client", "node", "cli"}, r".*"),
 ]
 

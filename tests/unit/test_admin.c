@@ -216,7 +216,7 @@ static void admin__of_a_whole_node__shows_it_and_stops_looking_when_it_stops(voi
                                        .state = node.state,
                                        .connections = three};
     assert_int_equal(kt_admin_open(&options, &admin, NULL), KT_OK);
-    assert_string_equal(get(&node, admin, "/healthz", "200", &page), "ok\n");
+    assert_string_equal(get(&node, admin, "/healthz", "200", &page), "OK");
     assert_string_equal(get(&node, admin, "/readyz", "200", &page), "ready\n");
     const char *body = get(&node, admin, "/status", "200", &page);
     assert_non_null(strstr(page.text, "Content-Type: application/json\r\n"));
@@ -233,7 +233,7 @@ static void admin__of_a_whole_node__shows_it_and_stops_looking_when_it_stops(voi
     get(&node, admin, "/nothing", "404", &page);
     /* A stopping node takes its cluster away before its HTTP port. */
     kt_admin_stopping(admin);
-    assert_string_equal(get(&node, admin, "/healthz", "200", &page), "ok\n");
+    assert_string_equal(get(&node, admin, "/healthz", "200", &page), "OK");
     assert_string_equal(get(&node, admin, "/readyz", "503", &page), "not ready: this node is stopping\n");
     get(&node, admin, "/status", "503", &page);
     get(&node, admin, "/metrics", "503", &page);

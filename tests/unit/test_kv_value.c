@@ -230,13 +230,14 @@ static void value__that_is_none__is_refused_with_the_protocols_words(void **unus
         "0d0200010000000202",
         "0d0200090000000402010202",
     };
-    static const char *const types[] = {"0f",
-                                        "ff00",
-                                        "0d020002000000050201030002",
-                                        "0e0200010000000702000000000201",
-                                        "0d0f000000000000",
-                                        "0e02000100000008"
-                                        "0c00000001610301"};
+    static const char *const types[] = {
+        "0f",
+        "ff00",
+        "0d020002000000050201030002",
+        "0e0200010000000702000000000201",
+        "0d0f000000000000",
+        "0e020001000000080c00000001610301",
+    };
 
     (void)unused;
     for (size_t i = 0; i < KT_COUNT(shorts); i++)

@@ -189,13 +189,15 @@ static void yaml__empty_or_null__keeps_defaults(void **state)
     assert_string_equal(settings->cluster_name, "kontiki");
 }
 
-static void fsync_policy__weaker_in_any_form__is_refused_with_the_reason(void **state)
+static void fsync_policy__any_spelling__means_every_write(void **state)
 {
     const char *forms[] = {"storage: {fsync_policy: never}\n", "storage: {fsync_policy: 'every_n:100'}\n",
                            "storage: {fsync_policy: !every_n 100}\n", "storage:\n  fsync_policy:\n    every_ms: 100\n",
                            "storage: {fsync_policy: {every_n: 5}}\n"};
-    for (size_t i = 0; i < KT_COUNT(forms); i++)
-        yaml_refused(*state, forms[i], "majority");
+    for (size_t i = 0; i < KT_COUNT(forms); i++) {
+        yaml_ok(*state, forms[i]);
+        assert_string_equal(((struct kt_settings *)*state)->fsync_policy, "every_write");
+    }
     yaml_refused(*state, "storage: {fsync_policy: sometimes}\n", "is no policy");
     yaml_ok(*state, "storage: {fsync_policy: everywrite}\n");
     assert_string_equal(((struct kt_settings *)*state)->fsync_policy, "every_write");
@@ -238,6 +240,28 @@ static void environment__both_names__ours_wins_and_lists_are_added_to(void **sta
     assert_string_equal(settings->token_hashes.items[2], "dd");
     assert_string_equal(settings->cluster_name, "kontiki");
     assert_string_equal(settings->cluster_listen, "127.0.0.1:3");
+}
+
+static const char *rust_log;
+
+static char *rust_log_getenv(const char *name)
+{
+    return strcmp(name, "RUST_LOG") == 0 ? (char *)(uintptr_t)rust_log : NULL;
+}
+
+static void environment__rust_log__gives_the_level_if_it_begins_with_one(void **state)
+{
+    static const char *const cases[][2] = {
+        {"warn", "warn"}, {"TRACE", "debug"}, {"error,rstmdb=info", "error"}, {"rstmdb=debug", "info"}, {"", "info"}};
+    for (size_t i = 0; i < KT_COUNT(cases); i++) {
+        struct kt_settings *settings = *state;
+        struct kt_error error;
+        kt_settings_release(settings);
+        kt_settings_init(settings);
+        rust_log = cases[i][0];
+        assert_int_equal(kt_settings_environment(settings, rust_log_getenv, &error), KT_OK);
+        assert_string_equal(settings->log_level, cases[i][1]);
+    }
 }
 
 static char *bad_getenv(const char *name)
@@ -422,8 +446,9 @@ int main(void)
         TEST(yaml__wrong_shape__is_refused),
         TEST(yaml__values_out_of_bounds__are_refused),
         TEST(yaml__empty_or_null__keeps_defaults),
-        TEST(fsync_policy__weaker_in_any_form__is_refused_with_the_reason),
+        TEST(fsync_policy__any_spelling__means_every_write),
         TEST(environment__both_names__ours_wins_and_lists_are_added_to),
+        TEST(environment__rust_log__gives_the_level_if_it_begins_with_one),
         TEST(environment__value_not_understood__is_refused_with_its_name),
         TEST(command_line__assignments__win_and_are_checked),
         TEST(finish__reachable_listener_without_authentication__is_refused),

@@ -355,8 +355,8 @@ static void trim__segments_with_truncated_entries__base_is_right(void **state)
     append(f, 1, 100, 1, 1000);
     append(f, 101, 100, 2, 1000);
     /* The segments of 51..200 are dead, the log goes back behind the base of the last one. */
-    append(f, 51, 100, 3, 1000);
-    for (kt_index index = 10; index <= 140; index += 10) {
+    append(f, 51, 250, 3, 1000);
+    for (kt_index index = 10; index <= 290; index += 10) {
         kt_index first;
 
         assert_int_equal(kt_wal_trim(f->wal, index), KT_OK);
@@ -368,7 +368,33 @@ static void trim__segments_with_truncated_entries__base_is_right(void **state)
         assert_int_equal(f->found.base_term, first == 1 ? 0 : f->model.entries[first - 1].term);
         check_all(f);
     }
-    assert_true(kt_wal_first(f->wal) > 60);
+    assert_true(kt_wal_first(f->wal) > 210);
+}
+
+/* It once left a log that began behind its own state: what had emptied the old segment was not on the disk yet. */
+static void trim__segment_emptied_by_unsynced_truncation__stays(void **state)
+{
+    struct fixture *f = *state;
+    unsigned old = 0;
+
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        kt_wal_close(f->wal);
+        kt_memory_disk_free(f->memory);
+        f->memory = kt_memory_disk_create(seed);
+        kt_wal_model_init(&f->model);
+        assert_int_equal(open_wal(f), KT_OK);
+        append(f, 1, 100, 1, 1000);
+        assert_int_equal(kt_wal_sync(f->wal), KT_OK);
+        append(f, 31, 1, 2, 1000);
+        assert_int_equal(kt_wal_trim(f->wal, 30), KT_OK);
+        kt_wal_close(f->wal);
+        kt_memory_disk_crash(f->memory);
+        assert_int_equal(open_wal(f), KT_OK);
+        assert_int_equal(f->found.first, 1);
+        assert_true(f->found.last == 30 || f->found.last == 31 || f->found.last == 100);
+        old += f->found.last == 100;
+    }
+    assert_true(old > 0 && old < 20);
 }
 
 static void read__limits__are_kept(void **state)
@@ -553,6 +579,7 @@ int main(void)
         TEST(vote__sync_fails__final),
         TEST(trim__whole_segments__go_and_stay_gone),
         TEST(trim__segments_with_truncated_entries__base_is_right),
+        TEST(trim__segment_emptied_by_unsynced_truncation__stays),
         TEST(read__limits__are_kept),
         TEST(read__outside__not_found),
         TEST(read__damage_at_rest__corrupt),

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "dispatch/metrics.h"
 #include "engines/kv/kv.h"
 #include "engines/kv/kv_value.h"
 #include "wire/reader.h"
@@ -67,11 +68,22 @@ static void write_failure(struct kt_buf *out, const struct kt_reply *reply)
     kv_write_response(out, row.status, kt_slice(payload, (size_t)len));
 }
 
+static void count_error(struct kt_dispatch *dispatch, uint16_t status)
+{
+    char name[16];
+
+    snprintf(name, sizeof(name), "%u", (unsigned)status);
+    kt_metrics_error(kt_dispatch_metrics(dispatch), kt_proto_kv.name, name, 1);
+}
+
 static void command_done(struct kt_request *request)
 {
     struct kt_answer *answer = request->data;
     struct kt_conn *conn = kt_answer_conn(answer);
 
+    kt_metrics_answered(request->counted, request->reply.code != KT_OK, request->began_us);
+    if (request->reply.code != KT_OK)
+        count_error(request->dispatch, kv_error_row(request->reply.code).status);
     /* A client that is gone is not written to; its answer still has to come back to the gateway. */
     if (conn) {
         struct kv_session *session = kt_conn_state(conn);
@@ -204,6 +216,8 @@ static void run(struct kt_conn *conn, const struct kv_message *message, const st
     request->principal = session->principal;
     request->lane = kt_conn_lane(conn);
     request->done = command_done;
+    request->counted =
+        kt_metrics_find(kt_dispatch_metrics(request->dispatch), kt_proto_kv.name, kt_slice_text(command->name));
     keep(&params, &request->arena);
     request->params = kt_arena_alloc(&request->arena, sizeof(params));
     memcpy(request->params, &params, sizeof(params));
@@ -261,8 +275,14 @@ static enum kt_code session_take(struct kt_conn *conn, struct kt_slice bytes, si
     return code == KT_BAD_REQUEST ? KT_OK : code;
 }
 
+static const char *command_name(const struct kt_command *command)
+{
+    return command->wire.kv_a ? command->name : NULL;
+}
+
 const struct kt_protocol kt_proto_kv = {
     .name = "kv",
+    .command_name = command_name,
     .conn_size = sizeof(struct kv_session),
     .frame_bytes_max = KV_LENGTH_BYTES + KV_FRAME_MAX,
     .check = session_check,

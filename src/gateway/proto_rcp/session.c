@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "dispatch/metrics.h"
 #include "engines/rcp_error.h"
 #include "kontiki/version.h"
 
@@ -35,6 +36,8 @@ struct incoming {
     struct rcp_session *session;
     struct rcp_head head;
     struct rcp_envelope envelope;
+    struct kt_operation_metrics *counted; /* NULL until the operation is known */
+    uint64_t began_us;
 };
 
 static void session_open(struct kt_conn *conn, const void *settings)
@@ -70,6 +73,11 @@ static struct rcp_meta meta_now(struct kt_dispatch *dispatch, kt_index wal_offse
     return meta;
 }
 
+static struct kt_metrics *metrics_of(const struct incoming *in)
+{
+    return kt_dispatch_metrics(kt_conn_dispatch(in->conn));
+}
+
 /* Answers on the spot. */
 
 static void answer_result(const struct incoming *in, struct kt_slice result)
@@ -78,6 +86,7 @@ static void answer_result(const struct incoming *in, struct kt_slice result)
     struct rcp_meta meta = meta_now(kt_conn_dispatch(in->conn), 0);
 
     rcp_write_result(kt_answer_buf(answer), &in->head, &meta, result);
+    kt_metrics_answered(in->counted, false, in->began_us);
     kt_answer_ready(answer);
 }
 
@@ -89,6 +98,8 @@ static void answer_failure(const struct incoming *in, enum kt_code code, const c
     struct rcp_failure failure = {.code = row.code, .message = message, .retryable = row.retryable, .details = details};
 
     rcp_write_failure(kt_answer_buf(answer), &in->head, &meta, &failure);
+    kt_metrics_answered(in->counted, true, in->began_us);
+    kt_metrics_error(metrics_of(in), kt_proto_rcp.name, row.code, 1);
     kt_answer_ready(answer);
 }
 
@@ -329,6 +340,10 @@ static void command_done(struct kt_request *request)
     struct kt_buf *out = kt_answer_buf(pending->answer);
     struct subscription *subscription = begin_subscription(request);
 
+    kt_metrics_answered(request->counted, request->reply.code != KT_OK, request->began_us);
+    if (request->reply.code != KT_OK)
+        kt_metrics_error(kt_dispatch_metrics(request->dispatch), kt_proto_rcp.name,
+                         kt_rcp_error(request->reply.code).code, 1);
     /* A client that is gone is not written to; its answer still has to come back to the gateway. */
     if (kt_answer_conn(pending->answer)) {
         struct rcp_meta meta = meta_now(request->dispatch, request->reply.offset);
@@ -356,6 +371,8 @@ static struct kt_request *request_create(const struct incoming *in, const struct
     request->engine = engine;
     request->principal = in->session->principal;
     request->level = in->session->level;
+    request->counted = in->counted;
+    request->began_us = in->began_us;
     request->lane = kt_conn_lane(in->conn);
     request->done = command_done;
     return request;
@@ -490,6 +507,7 @@ static void run(struct incoming *in)
     struct kt_error error;
     size_t engine = 0;
 
+    in->counted = kt_metrics_find(metrics_of(in), kt_proto_rcp.name, op);
     for (size_t i = 0; i < KT_COUNT(session_ops); i++) {
         if (kt_slice_is(op, session_ops[i].op)) {
             if (may_run(in, session_ops[i].needs))
@@ -553,7 +571,7 @@ static enum kt_code receive(struct incoming *in, struct kt_slice payload)
 static enum kt_code session_take(struct kt_conn *conn, struct kt_slice bytes, size_t *used)
 {
     struct rcp_session *session = kt_conn_state(conn);
-    struct incoming in = {.conn = conn, .session = session};
+    struct incoming in = {.conn = conn, .session = session, .began_us = kt_clock_us()};
     struct rcp_message message;
     struct kt_error error;
     enum kt_code code;
@@ -574,8 +592,41 @@ static enum kt_code session_take(struct kt_conn *conn, struct kt_slice bytes, si
     return receive(&in, message.payload);
 }
 
+static const char *command_name(const struct kt_command *command)
+{
+    return command->wire.rcp;
+}
+
+/* Those of session_ops. */
+static const char *const operations[] = {"HELLO", "AUTH", "PING", "BYE", "INFO", "UNWATCH", "WAL_STATS", NULL};
+_Static_assert(KT_COUNT(operations) == KT_COUNT(session_ops) + 1, "every session operation is counted");
+
+/* All that an answer may have (rstmdb.md 2.4). */
+static const char *const errors[] = {
+    "UNSUPPORTED_PROTOCOL",
+    "BAD_REQUEST",
+    "UNAUTHORIZED",
+    "AUTH_FAILED",
+    "NOT_FOUND",
+    "MACHINE_NOT_FOUND",
+    "MACHINE_VERSION_EXISTS",
+    "MACHINE_VERSION_LIMIT_EXCEEDED",
+    "INSTANCE_NOT_FOUND",
+    "INSTANCE_EXISTS",
+    "INVALID_TRANSITION",
+    "GUARD_FAILED",
+    "CONFLICT",
+    "WAL_IO_ERROR",
+    "INTERNAL_ERROR",
+    "RATE_LIMITED",
+    NULL,
+};
+
 const struct kt_protocol kt_proto_rcp = {
     .name = "rcp",
+    .operations = operations,
+    .errors = errors,
+    .command_name = command_name,
     .conn_size = sizeof(struct rcp_session),
     .frame_bytes_max = RCP_HEADER_BYTES + RCP_EXTENSION_MAX + RCP_PAYLOAD_MAX,
     .open = session_open,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/random.h"
+#include "dispatch/metrics.h"
 #include "dispatch/watch.h"
 #include "engines/machine/change.h"
 #include "engines/machine/machine.h"
@@ -40,6 +41,16 @@ bool rcp_watches_begin(struct rcp_watches *watches)
 void rcp_watches_fail(struct rcp_watches *watches)
 {
     watches->count--;
+}
+
+static enum kt_subscription_kind kind_of(const struct subscription *subscription)
+{
+    return subscription->filter.instance_id.len > 0 ? KT_SUBSCRIPTION_INSTANCE : KT_SUBSCRIPTION_ALL;
+}
+
+static struct kt_metrics *metrics_of(const struct subscription *subscription)
+{
+    return kt_dispatch_metrics(kt_conn_dispatch(subscription->watches->conn));
 }
 
 static void push(struct subscription *subscription, const char *type, struct kt_slice rest)
@@ -110,6 +121,7 @@ static void on_event(void *data, struct kt_watch_event *event)
             write_event(&event->change, &change, subscription->include_ctx, false, form);
     }
     push(subscription, "event", kt_buf_slice(form));
+    metrics_of(subscription)->events[kind_of(subscription)]++;
 }
 
 static void on_lagging(void *data, kt_index oldest)
@@ -186,6 +198,7 @@ void rcp_watches_open(struct subscription *subscription, const struct kt_request
         .data = subscription,
     };
     kt_list_append(&watches->open, &subscription->link);
+    metrics_of(subscription)->subscriptions[kind_of(subscription)]++;
     kt_conn_hold(watches->conn);
     subscription->watch = kt_watch_open(request->dispatch, &options);
 }
@@ -193,6 +206,7 @@ void rcp_watches_open(struct subscription *subscription, const struct kt_request
 static void end(struct subscription *subscription)
 {
     kt_list_remove(&subscription->link);
+    metrics_of(subscription)->subscriptions[kind_of(subscription)]--;
     subscription->watches->count--;
     kt_conn_release(subscription->watches->conn);
     kt_watch_close(subscription->watch); /* the subscription may be gone now */
