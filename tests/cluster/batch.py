@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Batches and idempotency keys across nodes, fail-over and restart. Atomic batches are sent by several clients, each with
-a key of its own, and sent again to another node whenever the answer is lost, while the leader is killed KONTIKI_ROUNDS
-times: each took effect exactly once, as a whole. The answers that were given are given again, word for word, by every
-node, after fail-over, and after all nodes were killed and started again."""
+"""Batches and idempotency keys across nodes, fail-over and restart. Atomic batches are sent by several clients, each
+with a key of its own, and sent again to another node whenever the answer is lost, while the leader is killed
+KONTIKI_ROUNDS times: each took effect exactly once, as a whole. The answers that were given are given again, word for
+word, by every node, after fail-over, and after all nodes were killed and started again."""
 import os
 import random
 import sys
