@@ -46,7 +46,9 @@ class Sender(threading.Thread):
 
     def connect(self):
         if self.client is None:
-            self.client = random.choice(self.cluster.running()).rcp(timeout=10)
+            # At first every node has a client, so that whoever leads is missed when it is killed.
+            node = random.choice(self.cluster.running()) if self.sent else self.cluster.nodes[self.number % 3]
+            self.client = node.rcp(timeout=10)
         return self.client
 
     def send_one(self):
