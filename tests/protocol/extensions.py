@@ -134,8 +134,8 @@ def migration__and_back__as_documented(node):
         wait_until(lambda: phase("undone"), "undone")
         instance = client.call("GET_INSTANCE", {"instance_id": "g-99"})
         assert (instance["version"], instance["state"], instance["ctx"]) == (1, "shut", {}), instance
-        assert [entry["migration_id"] for entry in client.call("LIST_MIGRATIONS", {"machine": "gate"})["migrations"]] == [
-            migration]
+        listed = client.call("LIST_MIGRATIONS", {"machine": "gate"})["migrations"]
+        assert [entry["migration_id"] for entry in listed] == [migration], listed
         assert client.refusal("CONFIRM_MIGRATION", {"migration_id": migration}).code == "CONFLICT"
         assert client.refusal("GET_MIGRATION", {"migration_id": 1}).code == "NOT_FOUND"
 
