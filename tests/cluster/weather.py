@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What once broke the library's own log and transport, done to a cluster of real nodes.
 
-Delay: 5 ms one way between the nodes; writes at a steady rate must be acknowledged after about one round trip, none left
-waiting. Stopped follower: a follower is stopped with SIGSTOP while the leader takes many megabytes; the leader's memory
-must not grow by what the follower does not take."""
+Delay: 5 ms one way between the nodes; writes at a steady rate must be acknowledged after about one round trip, none
+left waiting. Stopped follower: a follower is stopped with SIGSTOP while the leader takes many megabytes; the leader's
+memory must not grow by what the follower does not take."""
 import asyncio
 import os
 import statistics
@@ -132,7 +132,8 @@ def stopped_follower():
         follower.resume()
         commit = leader.status()["commit"]
         wait_until(lambda: (follower.status() or {"applied": 0})["applied"] >= commit, "the follower to catch up", 120)
-        print("stopped follower, %d MB written: the leader grew by %d MiB; the follower has caught up" % (MEGABYTES, grown))
+        print("stopped follower, %d MB written: the leader grew by %d MiB; the follower has caught up"
+              % (MEGABYTES, grown))
         assert grown < 96, "the leader keeps what the follower does not take"
 
 
