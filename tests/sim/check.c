@@ -7,8 +7,9 @@
 #include "cluster/node/peer_frame.h"
 #include "engines/op.h"
 
-/* Entries that a wrong state may go on for after a comparison, until word of it is there. */
+/* Entries and time that a wrong state may go on for after a comparison, until word of it is there. */
 #define HEARD_ENTRIES 400u
+#define HEARD_MS      500u
 
 /* What the books know of one origin. */
 struct origin {
@@ -708,13 +709,14 @@ static void found_out(struct sim_node *node, kt_index index)
             known->breaks = cluster->network.breaks;
         known->appliers |= 1u << node->number;
         known->fair = calm_since(cluster, known->breaks);
+        known->last_at = cluster->world.now;
     }
     if (node->diverged_at == 0 || node->condemned || index < node->diverged_at + KT_CHECK_ENTRIES + HEARD_ENTRIES)
         return;
     kt_index compared = (index - HEARD_ENTRIES) / KT_CHECK_ENTRIES * KT_CHECK_ENTRIES;
     known = committed_at(&cluster->check, compared);
-    if (compared >= node->diverged_at && known->fair && known->appliers == (1u << cluster->options.nodes) - 1 &&
-        calm_since(cluster, known->breaks))
+    if (compared >= node->diverged_at && known->fair && cluster->world.now > known->last_at + SIM_MS(HEARD_MS) &&
+        known->appliers == (1u << cluster->options.nodes) - 1 && calm_since(cluster, known->breaks))
         sim_fail(&cluster->world, "the state of node %llu is wrong since entry %llu, and nobody has noticed at %llu",
                  (unsigned long long)node->id, (unsigned long long)node->diverged_at, (unsigned long long)index);
 }

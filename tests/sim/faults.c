@@ -1,7 +1,6 @@
 #include "faults.h"
 
 #include "base/check.h"
-#include "base/hash.h"
 #include "cluster.h"
 
 #define KEEP_BYTES (4u << 20) /* of the log, once all is calm: nobody has to fetch a state because of some entries */
@@ -350,10 +349,8 @@ static void soon(struct sim_faults *faults, unsigned number, unsigned percent)
 static bool members_changed(struct sim_faults *faults, const struct sim_node *node)
 {
     uint64_t hash = 0;
-    for (size_t i = 0; i < node->status.peer_count; i++) {
-        uint64_t peer[2] = {node->status.peers[i].member, node->status.peers[i].voter};
-        hash = kt_hash64(hash, peer, sizeof(peer));
-    }
+    for (size_t i = 0; i < node->status.peer_count; i++)
+        hash = (hash ^ node->status.peers[i].member) * 0x9e3779b97f4a7c15u + node->status.peers[i].voter;
     bool changed = faults->members[node->number] != hash;
     faults->members[node->number] = hash;
     return changed;
