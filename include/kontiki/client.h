@@ -80,7 +80,8 @@ void kontiki_result_release(struct kontiki_result *result);
 
 /*
  * One operation of the state machine protocol. op: its upper-case name, "APPLY_EVENT". params: a JSON object, or NULL
- * for {}. CREATE_INSTANCE, APPLY_EVENT and DELETE_INSTANCE get an idempotency_key (a random UUID) if they have none.
+ * for {}. CREATE_INSTANCE, APPLY_EVENT, DELETE_INSTANCE, BATCH and MIGRATE_INSTANCES get an idempotency_key (a random
+ * UUID) if they have none.
  * result->body is the result object. Returns result->code:
  *   KT_OK, or the code of the server's error (KT_GUARD_FAILED, KT_CONFLICT ...);
  *   KT_OUTCOME_UNKNOWN: the operation may have happened;

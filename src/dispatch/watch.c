@@ -28,6 +28,7 @@ void watch_hub_init(struct watch_hub *hub)
 {
     kt_list_init(&hub->any);
     kt_list_init(&hub->retry);
+    kt_list_init(&hub->queue);
     kt_map_init(&hub->topics);
     atomic_init(&hub->told, false);
 }

@@ -20,9 +20,10 @@ struct watch_hub {
     struct kt_list retry;     /* behind, and their reading failed */
     unsigned current, behind; /* watches up to date; others */
     uint64_t events, lagged;
-    unsigned scans;   /* on the pool */
-    atomic_bool told; /* something became visible */
-    bool following;   /* the cluster tells */
+    struct kt_list queue;    /* scans that wait for their turn */
+    unsigned scans, running; /* all of them; those on the pool */
+    atomic_bool told;        /* something became visible */
+    bool following;          /* the cluster tells */
 };
 
 struct kt_watch {

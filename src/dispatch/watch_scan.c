@@ -11,8 +11,10 @@
 #include "dispatch/watch_internal.h"
 
 /* One scan looks at so many bytes of the change log, and copies so many: some milliseconds, and some memory. */
-#define SCAN_LOOK_BYTES (8u << 20)
+#define SCAN_LOOK_BYTES (4u << 20)
 #define SCAN_COPY_BYTES (256u << 10)
+/* Of the threads for scans: requests that scan wait for one of these at most, however many watches want history. */
+#define SCANS_MAX 1u
 /* The same on the io thread: if there are so few entries between the watch and the others. */
 #define NEAR_ENTRIES    64u
 #define NEAR_LOOK_BYTES (256u << 10)
@@ -27,6 +29,7 @@ struct copied {
 
 struct scan {
     struct kt_pool_work work;
+    struct kt_list link; /* in the hub's queue */
     struct kt_watch *watch;
     uint64_t look_bytes;
     struct watch_place at; /* begins there, and then how far it got */
@@ -150,6 +153,7 @@ static struct scan *scan_create(struct kt_watch *watch, uint64_t look_bytes)
     scan->watch = watch;
     scan->look_bytes = look_bytes;
     scan->at = watch->next;
+    kt_list_init(&scan->link);
     kt_list_init(&scan->found);
     return scan;
 }
@@ -175,6 +179,38 @@ static bool take_in(struct kt_watch *watch, struct scan *scan)
     return all;
 }
 
+static void done(struct kt_pool_work *work);
+
+/* A scan that nobody wants any more. */
+static void drop(struct scan *scan)
+{
+    struct kt_watch *watch = scan->watch;
+
+    watch->dispatch->watch.scans--;
+    watch->scanning = false;
+    scan_free(scan);
+    if (watch->closed)
+        watch_free(watch);
+}
+
+static void begin_scans(struct kt_dispatch *dispatch)
+{
+    struct watch_hub *hub = &dispatch->watch;
+    struct scan *scan;
+
+    while (hub->running < SCANS_MAX && (scan = kt_list_first(&hub->queue, struct scan, link))) {
+        kt_list_remove(&scan->link);
+        if (scan->watch->closed || dispatch->draining) {
+            drop(scan);
+            continue;
+        }
+        scan->work.run = run;
+        scan->work.done = done;
+        hub->running++;
+        kt_dispatch_work(dispatch, KT_POOL_SCAN, &scan->work);
+    }
+}
+
 /* io thread. */
 static void done(struct kt_pool_work *work)
 {
@@ -183,6 +219,8 @@ static void done(struct kt_pool_work *work)
     bool all;
 
     watch->dispatch->watch.scans--;
+    watch->dispatch->watch.running--;
+    begin_scans(watch->dispatch);
     watch->scanning = false;
     watch->advancing = true;
     all = take_in(watch, scan);
@@ -195,16 +233,14 @@ static void done(struct kt_pool_work *work)
 
 void watch_scan(struct kt_watch *watch)
 {
-    struct scan *scan;
+    struct watch_hub *hub = &watch->dispatch->watch;
 
     if (watch->dispatch->draining)
         return;
-    scan = scan_create(watch, SCAN_LOOK_BYTES);
-    scan->work.run = run;
-    scan->work.done = done;
     watch->scanning = true;
-    watch->dispatch->watch.scans++;
-    kt_dispatch_work(watch->dispatch, KT_POOL_SCAN, &scan->work);
+    hub->scans++;
+    kt_list_append(&hub->queue, &scan_create(watch, SCAN_LOOK_BYTES)->link);
+    begin_scans(watch->dispatch);
 }
 
 /* After watch_join said no, so that the hub's place is of now. */

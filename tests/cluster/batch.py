@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Batches and idempotency keys across nodes, fail-over and restart. Atomic batches are sent by several clients, each with
-a key of its own, and sent again to another node whenever the answer is lost, while the leader is killed KONTIKI_ROUNDS
-times: each took effect exactly once, as a whole. The answers that were given are given again, word for word, by every
-node, after fail-over, and after all nodes were killed and started again."""
+"""Batches and idempotency keys across nodes, fail-over and restart. Atomic batches are sent by several clients, each
+with a key of its own, and sent again to another node whenever the answer is lost, while the leader is killed
+KONTIKI_ROUNDS times: each took effect exactly once, as a whole. The answers that were given are given again, word for
+word, by every node, after fail-over, and after all nodes were killed and started again."""
 import os
 import random
 import sys
@@ -46,7 +46,9 @@ class Sender(threading.Thread):
 
     def connect(self):
         if self.client is None:
-            self.client = random.choice(self.cluster.running()).rcp(timeout=10)
+            # At first every node has a client, so that whoever leads is missed when it is killed.
+            node = random.choice(self.cluster.running()) if self.sent else self.cluster.nodes[self.number % 3]
+            self.client = node.rcp(timeout=10)
         return self.client
 
     def send_one(self):

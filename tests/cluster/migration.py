@@ -94,8 +94,10 @@ def main():
 
         migration = call(cluster, "MIGRATE_INSTANCES", {**MAPPING, "idempotency_key": "once"})["migration_id"]
         leader = cluster.leader()
-        wait_until(lambda: call(cluster, "GET_MIGRATION", {"migration_id": migration, "limit": 0})["moved"] > COUNT // 10,
-                   "a part has moved")
+
+        def moved():
+            return call(cluster, "GET_MIGRATION", {"migration_id": migration, "limit": 0})["moved"]
+        wait_until(lambda: moved() > COUNT // 10, "a part has moved")
         leader.kill()
         assert call(cluster, "MIGRATE_INSTANCES", {**MAPPING, "idempotency_key": "once"})["migration_id"] == migration
         found = wait_phase(cluster, migration, "moved")

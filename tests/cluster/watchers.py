@@ -129,7 +129,7 @@ def main():
             wanted = logs[0][watcher.instance] if watcher.instance else everything
             assert watcher.offsets == wanted, (watcher.number, len(watcher.offsets), len(wanted))
         check(watchers)
-    print("%d watchers, %d leaders killed, %d events: %d delivered, each once and in order; %d moves to another node" % (
+    print("%d watchers, %d leaders killed, %d events: %d delivered, each once and in order; %d moves" % (
         len(watchers), ROUNDS, len(everything), sum(len(w.offsets) for w in watchers), sum(w.moves for w in watchers)))
 
 

@@ -107,7 +107,8 @@ def watch__repeated_request__is_told_once(node):
 
 
 def watch_all__filters__and_between_lists_or_within(node):
-    cases = [({}, [0, 1, 2, 3, 4]), ({"machines": ["lamp"]}, [1, 2, 3]), ({"machines": ["lamp", "door"]}, [0, 1, 2, 3, 4]),
+    cases = [({}, [0, 1, 2, 3, 4]), ({"machines": ["lamp"]}, [1, 2, 3]),
+             ({"machines": ["lamp", "door"]}, [0, 1, 2, 3, 4]),
              ({"machines": []}, [0, 1, 2, 3, 4]), ({"machines": ["nobody"]}, []), ({"machines": ["Door"]}, []),
              ({"events": ["OPEN"]}, [0, 1]), ({"events": ["OPEN", "BLINK"]}, [0, 1, 2]),
              ({"from_states": ["on"]}, [2, 3]), ({"to_states": ["shut", "off"]}, [3, 4]),
@@ -282,7 +283,8 @@ def slow_reader__of_megabytes__delays_nobody_and_gets_everything(node):
         quick.call("WATCH_INSTANCE", {"instance_id": "slow", "include_ctx": False})
         text, offsets = "x" * 20000, []
         for number in range(500):
-            offsets.append(apply(writer, "slow", "CLOSE" if number % 2 else "OPEN", {"text": text, "n": number})["wal_offset"])
+            applied = apply(writer, "slow", "CLOSE" if number % 2 else "OPEN", {"text": text, "n": number})
+            offsets.append(applied["wal_offset"])
         assert [event["wal_offset"] for event in quick.events(500)] == offsets
         told = slow.events(500)
         assert [event["wal_offset"] for event in told] == offsets
@@ -291,6 +293,24 @@ def slow_reader__of_megabytes__delays_nobody_and_gets_everything(node):
         offsets.append(apply(writer, "slow", "OPEN")["wal_offset"])
         assert slow.event()["wal_offset"] == offsets[-1]
         assert quiet(slow)
+
+
+def idle__with_a_subscription__stays_and_without_is_closed(_):
+    with Cluster(1, settings={"network.idle_timeout_secs": 1}) as cluster:
+        node = cluster.nodes[0]
+        with node.rcp() as watcher, node.rcp() as idle:
+            with node.rcp() as writer:
+                create(writer, "idle")
+            watcher.call("WATCH_INSTANCE", {"instance_id": "idle"})
+            assert idle.at_end()
+            with node.rcp() as writer:
+                apply(writer, "idle", "OPEN")
+            assert watcher.event()["event"] == "OPEN"
+            watcher.call("UNWATCH", {"subscription_id": "none"})
+        with node.rcp() as watcher:
+            watcher.call("WATCH_ALL")
+            node.stop()
+            assert watcher.at_end()
 
 
 def dropped_sockets__with_subscriptions__are_forgotten(node):

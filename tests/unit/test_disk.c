@@ -140,6 +140,29 @@ static void write__more_parts_than_one_call_takes__all_arrive(void **state)
     kt_free(back);
 }
 
+static void counters__of_calls_and_bytes__leave_reservations_out(void **state)
+{
+    struct fixture *f = *state;
+    struct kt_file *file = create(f, "counted");
+    struct iovec parts[] = {{.iov_base = "abc", .iov_len = 3}, {.iov_base = "defg", .iov_len = 4}};
+    struct kt_disk_counters counters;
+    char bytes[16];
+
+    assert_int_equal(f->disk->ops->open(f->disk, "missing", false, &file), -ENOENT);
+    assert_int_equal(file->ops->allocate(file, 1u << 20), 0);
+    assert_int_equal(file->ops->write(file, 0, parts, 2), 0);
+    assert_int_equal(file->ops->write(file, 7, parts, 1), 0);
+    assert_int_equal(file->ops->read(file, 2, bytes, 5), 5);
+    assert_int_equal(file->ops->sync(file), 0);
+    kt_disk_counters(f->disk, &counters);
+    assert_int_equal(counters.writes, 2);
+    assert_int_equal(counters.bytes_written, 10);
+    assert_int_equal(counters.reads, 1);
+    assert_int_equal(counters.bytes_read, 5);
+    assert_int_equal(counters.syncs, 1);
+    file->ops->close(file);
+}
+
 static void read__past_the_end__short(void **state)
 {
     struct fixture *f = *state;
@@ -242,6 +265,7 @@ int main(void)
         TEST(open__holder_was_killed__lock_is_free),
         TEST(open__path_is_a_file__refused),
         TEST(write__more_parts_than_one_call_takes__all_arrive),
+        TEST(counters__of_calls_and_bytes__leave_reservations_out),
         TEST(read__past_the_end__short),
         TEST(allocate__over_contents__zeros_in_real_blocks),
         TEST(allocate__refused__says_why),

@@ -129,6 +129,18 @@ static enum kt_code refuse_prepare(const struct kt_call *call, const void *param
 static const struct kt_command refused = {
     .name = "test.refused", .kind = KT_WRITE, .needs = KT_PERMISSION_WRITE, .prepare = refuse_prepare};
 
+/* A write whose parameters may ask for the read above instead. */
+static const struct kt_command *choose_look(const void *params)
+{
+    return *(const bool *)params ? &look : NULL;
+}
+
+static const struct kt_command look_or_refused = {.name = "test.look_or_refused",
+                                                  .kind = KT_WRITE,
+                                                  .needs = KT_PERMISSION_WRITE,
+                                                  .prepare = refuse_prepare,
+                                                  .instead = choose_look};
+
 static void submit(struct kt_request *request)
 {
     kt_dispatch_submit(request->dispatch, request);
@@ -368,6 +380,31 @@ static void read__stale__looks_at_once(void **state)
     one_node_close(&node);
 }
 
+/* The command that the parameters choose decides on everything: permission, and whether it is a write. */
+static void request__parameters_choose_another_command__it_is_carried_out(void **state)
+{
+    struct one_node node;
+    struct kt_lane lane;
+    struct kt_request *request;
+
+    (void)state;
+    open_node(&node);
+    kt_lane_init(&lane);
+    for (int number = 1; number <= 3; number++) {
+        request = make(&node, &lane, &look_or_refused, number);
+        request->params = kt_arena_zalloc(&request->arena, sizeof(bool));
+        *(bool *)request->params = number == 1;
+        request->principal = number == 3 ? &admin : &reader;
+        submit(request);
+        one_node_until(&node, done_count == (unsigned)number);
+    }
+    assert_int_equal(done[0].code, KT_OK);
+    assert_string_equal(done[0].body, "look");
+    assert_int_equal(done[1].code, KT_FORBIDDEN);
+    assert_int_equal(done[2].code, KT_BAD_REQUEST);
+    one_node_close(&node);
+}
+
 static void dispatch__draining__refuses_what_is_new_and_what_waits(void **state)
 {
     struct one_node node;
@@ -502,6 +539,7 @@ int main(void)
         cmocka_unit_test(door__principal_without_the_permission__is_refused),
         cmocka_unit_test(door__ceilings_of_requests_and_bytes__answer_busy),
         cmocka_unit_test(read__stale__looks_at_once),
+        cmocka_unit_test(request__parameters_choose_another_command__it_is_carried_out),
         cmocka_unit_test(dispatch__draining__refuses_what_is_new_and_what_waits),
         cmocka_unit_test(dispatch__cluster_closes_under_load__everything_is_answered_once),
         cmocka_unit_test(pool__more_work_than_its_share__waits_in_order_and_leaves_room),

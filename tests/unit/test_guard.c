@@ -210,8 +210,9 @@ static void guard__number_beyond_a_double__refused(void **state)
     kt_arena_init(&arena);
     assert_int_equal(guard_parse(kt_slice_text(text), &arena, &guard, &error), KT_BAD_REQUEST);
     kt_arena_release(&arena);
-    snprintf(words, sizeof(words), INVALID "invalid number: '1%0100d", 0);
-    assert_memory_equal(error.text, words, strlen(words));
+    /* Cut, so that there is room behind it for where it stands. */
+    snprintf(words, sizeof(words), INVALID "invalid number: '1%063d'", 0);
+    assert_string_equal(error.text, words);
 }
 
 static void guard__white_space__free_between_tokens(void **state)

@@ -213,6 +213,44 @@ static void nest__undone__forgets_its_writes_and_their_hash(void **state)
     kt_txn_abort(txn);
 }
 
+static void clear__a_keyspace__empties_it_alone_and_counts_in_the_hash(void **state)
+{
+    struct fixture *f = *state;
+    struct kt_txn *txn = begin_write(f), *before;
+    uint64_t hash, count;
+
+    for (unsigned i = 0; i < 5000; i++) {
+        char key[16];
+
+        snprintf(key, sizeof(key), "k%u", i);
+        put(txn, f->a, key, "a value that fills some pages when there are many of it");
+    }
+    put(txn, f->b, "other", "1");
+    assert_int_equal(kt_txn_commit(txn), KT_OK);
+    before = begin_read(f);
+    txn = begin_write(f);
+    hash = kt_txn_hash(txn);
+    assert_int_equal(kt_txn_nest(txn), KT_OK);
+    assert_int_equal(kt_txn_clear(txn, f->a), KT_OK);
+    expect(txn, f->a, "k7", NULL);
+    kt_txn_nest_undo(txn);
+    expect(txn, f->a, "k7", "a value that fills some pages when there are many of it");
+    assert_true(kt_txn_hash(txn) == hash);
+    assert_int_equal(kt_txn_clear(txn, f->a), KT_OK);
+    assert_true(kt_txn_hash(txn) != hash);
+    assert_int_equal(kt_txn_count(txn, f->a, &count), KT_OK);
+    assert_int_equal(count, 0);
+    expect(txn, f->b, "other", "1");
+    put(txn, f->a, "k7", "new");
+    assert_int_equal(kt_txn_commit(txn), KT_OK);
+    expect(before, f->a, "k9", "a value that fills some pages when there are many of it");
+    kt_txn_abort(before);
+    txn = begin_read(f);
+    expect(txn, f->a, "k7", "new");
+    expect(txn, f->a, "k9", NULL);
+    kt_txn_abort(txn);
+}
+
 static void nest__left_open_by_an_abort__goes_with_it(void **state)
 {
     struct fixture *f = *state;
@@ -580,6 +618,7 @@ int main(void)
         TEST(key__at_the_limit__is_stored),
         TEST(store__reopened__has_what_was_committed),
         TEST(nest__undone__forgets_its_writes_and_their_hash),
+        TEST(clear__a_keyspace__empties_it_alone_and_counts_in_the_hash),
         TEST(nest__left_open_by_an_abort__goes_with_it),
         TEST(hash__of_writes__tells_every_difference),
         TEST(hash__of_a_space__is_that_of_its_name),
