@@ -36,7 +36,7 @@ void metrics_render_stats(struct kt_slice stats, struct kt_buf *out)
     } rows[] = {
         {"instances", "rstmdb_instances_total", "Instances that are not deleted."},
         {"machines", "rstmdb_machines_total", "Machine definitions, one per name and version."},
-        {"keys", "kontiki_keys", "Keys of the key-value engine."},
+        {"kv_entries", "kontiki_kv_entries", "Keys of the key-value engine."},
     };
     struct kt_slice value;
 

@@ -69,7 +69,7 @@ struct cli_param {
     bool required;
     const char *initial; /* what counts if it is not given; NULL: then it is not sent */
 };
-#define CLI_PARAMS_MAX 8
+#define CLI_PARAMS_MAX 12
 
 struct cli_values {
     const char *of[CLI_PARAMS_MAX]; /* by parameter; NULL: not given */

@@ -89,6 +89,34 @@ static const struct operation operations[] = {
     {"compact", "COMPACT", "[--force]", NULL, cli_table_members, 1, {
         OPTION("force_snapshot", "force", 'f', CLI_TRUE)}},
     {"flush-all", "FLUSH_ALL", "", NULL, NULL, 0, {OPTION(NULL, NULL, 0, CLI_WORD)}},
+    {"explain-event", "EXPLAIN_EVENT", "ID EVENT [PAYLOAD]", NULL, NULL, 3, {
+        REQUIRED("instance_id", "instance", 'i', CLI_WORD, 1),
+        REQUIRED("event", "event", 'e', CLI_WORD, 2),
+        PLACE("payload", "payload", 'p', CLI_JSON, 3)}},
+    {"migrate-instances", "MIGRATE_INSTANCES",
+     "MACHINE FROM TO [--states JSON] [--ctx-defaults JSON] [--ctx-renames JSON] [--ctx-removed A,B] [--dry-run]",
+     NULL, NULL, 11, {
+        REQUIRED("machine", "machine", 'm', CLI_WORD, 1),
+        REQUIRED("from_version", "from-version", 'f', CLI_NUMBER, 2),
+        REQUIRED("to_version", "to-version", 't', CLI_NUMBER, 3),
+        OPTION("states", "states", 's', CLI_JSON),
+        OPTION("ctx_defaults", "ctx-defaults", 0, CLI_JSON),
+        OPTION("ctx_renames", "ctx-renames", 0, CLI_JSON),
+        OPTION("ctx_removed", "ctx-removed", 0, CLI_LIST),
+        OPTION("dry_run", "dry-run", 'd', CLI_TRUE),
+        OPTION("limit", "limit", 'l', CLI_NUMBER),
+        OPTION("offset", "offset", 'o', CLI_NUMBER),
+        KEY}},
+    {"get-migration", "GET_MIGRATION", "ID [--limit N] [--offset N]", NULL, NULL, 3, {
+        REQUIRED("migration_id", "id", 'i', CLI_NUMBER, 1),
+        OPTION("limit", "limit", 'l', CLI_NUMBER),
+        OPTION("offset", "offset", 'o', CLI_NUMBER)}},
+    {"list-migrations", "LIST_MIGRATIONS", "[MACHINE]", NULL, NULL, 1, {
+        PLACE("machine", "machine", 'm', CLI_WORD, 1)}},
+    {"undo-migration", "UNDO_MIGRATION", "ID", NULL, NULL, 1, {
+        REQUIRED("migration_id", "id", 'i', CLI_NUMBER, 1)}},
+    {"confirm-migration", "CONFIRM_MIGRATION", "ID", NULL, NULL, 1, {
+        REQUIRED("migration_id", "id", 'i', CLI_NUMBER, 1)}},
     {"unwatch", "UNWATCH", "SUBSCRIPTION_ID", NULL, NULL, 1, {
         REQUIRED("subscription_id", "subscription", 'i', CLI_WORD, 1)}},
 };
