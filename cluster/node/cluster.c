@@ -99,12 +99,34 @@ static void wake_loop(void *data)
 
 /* ---- Background work of the engines: proposed by the leader ---- */
 
+static void maybe_tick(struct kt_cluster *cluster, kt_time_ms now);
+
+static void tick_due(uv_timer_t *timer)
+{
+    struct kt_cluster *cluster = cluster_of_loop(timer->loop);
+
+    if (cluster->phase == RUNNING)
+        maybe_tick(cluster, kt_clock_ms());
+}
+
+/* The next one at its time; the watch is there for what changes meanwhile. */
+static void tick_later(struct kt_cluster *cluster)
+{
+    kt_time_ms now = kt_clock_ms(), at = KT_MAX(cluster->tick_at_ms, now + ENGINES_PAUSE_MS);
+
+    cluster->tick_at_ms = at;
+    uv_update_time(&cluster->loop);
+    uv_timer_start(&cluster->tick_timer, tick_due, at - now, 0);
+}
+
 static void tick_done(struct kt_proposal *proposal)
 {
     struct kt_cluster *cluster = KT_CONTAINER(proposal, struct kt_cluster, tick);
     kt_buf_release(&cluster->tick.op);
     kt_reply_release(&cluster->tick.reply);
     cluster->ticking = false;
+    if (cluster->phase == RUNNING)
+        tick_later(cluster);
 }
 
 static void tick_run(uv_work_t *work)
@@ -190,6 +212,7 @@ void runtime_close_handles(struct kt_cluster *cluster)
     uv_close((uv_handle_t *)&cluster->check, NULL);
     uv_close((uv_handle_t *)&cluster->deadline, NULL);
     uv_close((uv_handle_t *)&cluster->watch, NULL);
+    uv_close((uv_handle_t *)&cluster->tick_timer, NULL);
 }
 
 static void drain(struct kt_cluster *cluster)
@@ -311,6 +334,7 @@ void runtime_open_loop(struct kt_cluster *cluster)
     uv_check_init(&cluster->loop, &cluster->check);
     uv_timer_init(&cluster->loop, &cluster->deadline);
     uv_timer_init(&cluster->loop, &cluster->watch);
+    uv_timer_init(&cluster->loop, &cluster->tick_timer);
     uv_prepare_start(&cluster->prepare, before_poll);
     uv_check_start(&cluster->check, after_poll);
     uv_timer_start(&cluster->watch, watch, WATCH_MS, WATCH_MS);

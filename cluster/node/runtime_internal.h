@@ -14,8 +14,12 @@
 #define RECONNECT_MS 100u
 /* A connection that does not move for so many election timeouts is dead. */
 #define DEAD_ELECTIONS 3u
-/* Background work of the engines (expiry) is asked for this often. */
-#define ENGINES_MS 1000u
+/*
+ * Background work of the engines is asked for this often, and so long after the last one at the earliest: an engine
+ * that always has something leaves the applier to the others in between.
+ */
+#define ENGINES_MS       1000u
+#define ENGINES_PAUSE_MS 10u
 /* How often slow things are looked at: a stalled disk, a hand-over under way. */
 #define WATCH_MS 50u
 /* A sync that takes longer makes a leader hand over; one that takes this long ends the process: the disk is gone. */
@@ -57,7 +61,7 @@ struct kt_cluster {
     uv_async_t async;
     uv_prepare_t prepare;
     uv_check_t check;
-    uv_timer_t deadline, watch;
+    uv_timer_t deadline, watch, tick_timer;
     struct kt_mailbox mailbox;
 
     enum phase phase;
