@@ -46,6 +46,15 @@ static void on_signal(int number)
     raise(number);
 }
 
+/* Asked to end: after the seed that is running. */
+static volatile sig_atomic_t stopping;
+
+static void on_stop(int number)
+{
+    (void)number;
+    stopping = 1;
+}
+
 static void usage(void)
 {
     fprintf(stderr, "usage: run --seed N | --seeds A..B [--nodes 3|5] [--ms N] [--trace] [--repeat]\n"
@@ -189,9 +198,11 @@ int main(int argc, char **argv)
     signal(SIGABRT, on_signal);
     signal(SIGSEGV, on_signal);
     signal(SIGBUS, on_signal);
+    signal(SIGINT, on_stop);
+    signal(SIGTERM, on_stop);
     setvbuf(stdout, NULL, _IOLBF, 0);
     uint64_t begun = kt_clock_us(), seed;
-    for (seed = arguments.first; seed <= arguments.last && !failed; seed++) {
+    for (seed = arguments.first; seed <= arguments.last && !failed && !stopping; seed++) {
         struct sim_options options = {.seed = seed,
                                       .nodes = arguments.nodes,
                                       .fault_ms = arguments.ms,
