@@ -2,22 +2,15 @@
 
 Standard library only.
 """
-import socket
 import struct
 import time
+
+from .stream import Lost, ProtocolError, Stream
 
 PING, VERSIONS, LOGIN, AUTH_STATUS = 1, 2, 100, 101
 GET, SET, SET_TTL, DELETE, EXISTS, KEYS = 2000, 2001, 2002, 2003, 2004, 2005
 BAD_MESSAGE, UNKNOWN_COMMAND, BAD_CREDENTIALS, BAD_REQUEST, UNAUTHORIZED = 1000, 1001, 1002, 1003, 1004
 NO_COLLECTION, NOT_ALLOWED, NOT_FOUND, INTERNAL = 1006, 1007, 1008, 2000
-
-
-class Lost(Exception):
-    """The connection ended or could not be made; the outcome of what was sent is unknown."""
-
-
-class ProtocolError(Exception):
-    """The server sent something that the specification does not allow."""
 
 
 class Refused(Exception):
@@ -46,44 +39,10 @@ def frame(message_body, magic=0x7E, version=1, flags=0, kind=1):
     return struct.pack(">I", len(message)) + message
 
 
-class Client:
+class Client(Stream):
     def __init__(self, address, timeout=30.0, success=0, database="system", collection="collections"):
-        host, port = address
+        super().__init__(address, timeout)
         self.success, self.database, self.collection = success, database.encode(), collection.encode()
-        try:
-            self.socket = socket.create_connection((host, port), timeout=timeout)
-        except OSError as error:
-            raise Lost("cannot connect to %s:%d: %s" % (host, port, error)) from error
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = bytearray()
-
-    def close(self):
-        self.socket.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def send_bytes(self, data):
-        try:
-            self.socket.sendall(data)
-        except OSError as error:
-            raise Lost(str(error)) from error
-
-    def read_exactly(self, count):
-        while len(self.buffer) < count:
-            try:
-                data = self.socket.recv(65536)
-            except OSError as error:
-                raise Lost(str(error)) from error
-            if not data:
-                raise Lost("the server closed the connection")
-            self.buffer += data
-        taken = bytes(self.buffer[:count])
-        del self.buffer[:count]
-        return taken
 
     def receive_frame(self):
         head = self.read_exactly(4)

@@ -187,3 +187,28 @@ def milliseconds(values):
     values = sorted(values)
     return "median %.0f ms, least %.0f, most %.0f of %d" % (
         statistics.median(values) * 1000, values[0] * 1000, values[-1] * 1000, len(values))
+
+
+def lose_leaders(cluster, rounds, lose):
+    """lose(leader) ends the leader's process, so many times, under load; it comes back each time. Afterwards everything
+    acknowledged must be there. Prints how long clients of the other nodes got no answer."""
+    gaps = []
+    with Load(cluster, 6) as load:
+        for number in range(rounds):
+            leader = cluster.leader()
+            load.allow_loss(leader)
+            load.wait_progress()
+            began = time.monotonic()
+            lose(leader)
+            cluster.leader()
+            load.wait_progress()
+            gaps.append(load.longest_gap(began, leader))
+            print("round %d: node %d lost, %.0f ms without service" % (number + 1, leader.id, gaps[-1] * 1000),
+                  flush=True)
+            leader.start()
+            cluster.wait_caught_up_under_load(leader)
+            load.allow_loss(None)
+    cluster.wait_caught_up()
+    load.verify()
+    print("%d answers, %d moves to another node" % (load.total(), sum(client.reconnects for client in load.clients)))
+    return milliseconds(gaps)

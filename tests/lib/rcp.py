@@ -4,8 +4,9 @@ Blocking; one request at a time unless send() and receive() are used apart. Ever
 the server said no, Lost when the connection ended, ProtocolError when the bytes were not what the specification says.
 """
 import json
-import socket
 import struct
+
+from .stream import Lost, ProtocolError, Stream
 
 HEADER = struct.Struct(">4sHHHII")
 MAGIC = b"RCPX"
@@ -38,14 +39,6 @@ def crc32c(data):
     return value ^ 0xFFFFFFFF
 
 
-class Lost(Exception):
-    """The connection ended or could not be made; the outcome of what was sent is unknown."""
-
-
-class ProtocolError(Exception):
-    """The server sent something that the specification does not allow."""
-
-
 class Refused(Exception):
     """The server answered with an error."""
 
@@ -73,15 +66,9 @@ def request(op, params=None, request_id="1", **more):
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-class Client:
+class Client(Stream):
     def __init__(self, address, timeout=30.0, hello=True, token=None):
-        host, port = address
-        try:
-            self.socket = socket.create_connection((host, port), timeout=timeout)
-        except OSError as error:
-            raise Lost("cannot connect to %s:%d: %s" % (host, port, error)) from error
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = bytearray()
+        super().__init__(address, timeout)
         self.next_id = 0
         self.meta = {}
         if hello:
@@ -89,38 +76,10 @@ class Client:
         if token is not None:
             self.call("AUTH", {"token": token})
 
-    def close(self):
-        self.socket.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def send_bytes(self, data):
-        try:
-            self.socket.sendall(data)
-        except OSError as error:
-            raise Lost(str(error)) from error
-
     def send(self, op, params=None):
         self.next_id += 1
         self.send_bytes(frame(request(op, params, str(self.next_id))))
         return str(self.next_id)
-
-    def read_exactly(self, count):
-        while len(self.buffer) < count:
-            try:
-                data = self.socket.recv(65536)
-            except OSError as error:
-                raise Lost(str(error)) from error
-            if not data:
-                raise Lost("the server closed the connection")
-            self.buffer += data
-        taken = bytes(self.buffer[:count])
-        del self.buffer[:count]
-        return taken
 
     def receive_payload(self):
         magic, version, flags, extension, length, crc = HEADER.unpack(self.read_exactly(HEADER.size))
@@ -156,15 +115,6 @@ class Client:
         except Refused as refused:
             return refused
         raise AssertionError("%s %r was answered with %r" % (op, params, result))
-
-    def at_end(self):
-        """Waits for the server to close; True if it did so without another byte."""
-        if self.buffer:
-            return False
-        try:
-            return self.socket.recv(1) == b""
-        except ConnectionResetError:
-            return True
 
 
 def check_response(message):
