@@ -38,6 +38,7 @@ struct shared {
     atomic_ullong next; /* seed */
     atomic_ullong done;
     atomic_uint failed;
+    atomic_bool stopping;
     struct sim_counts counts[JOBS_MAX];
     uint64_t rss_kib[JOBS_MAX];
 };
@@ -51,6 +52,15 @@ static void on_signal(int number)
     (void)ignored;
     signal(number, SIG_DFL);
     raise(number);
+}
+
+/* Asked to end: after the seeds that are running, in every process. */
+static atomic_bool *stopping;
+
+static void on_stop(int number)
+{
+    (void)number;
+    atomic_store(stopping, true);
 }
 
 static void usage(void)
@@ -193,7 +203,7 @@ static void work(const struct arguments *arguments, struct shared *shared, unsig
     bool per_seed = getenv("KONTIKI_SIM_SEED_TIME") != NULL;
     snprintf(folder, sizeof(folder), "%s/kontiki-sim-XXXXXX", stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp");
     KT_CHECK(mkdtemp(folder));
-    while (arguments->all || atomic_load(&shared->failed) == 0) {
+    while (!atomic_load(&shared->stopping) && (arguments->all || atomic_load(&shared->failed) == 0)) {
         uint64_t seed = atomic_fetch_add(&shared->next, 1), begun = kt_clock_us();
         if (seed > arguments->last)
             break;
@@ -244,6 +254,9 @@ int main(int argc, char **argv)
     signal(SIGABRT, on_signal);
     signal(SIGSEGV, on_signal);
     signal(SIGBUS, on_signal);
+    stopping = &shared->stopping;
+    signal(SIGINT, on_stop);
+    signal(SIGTERM, on_stop);
     setvbuf(stdout, NULL, _IOLBF, 0);
     atomic_store(&shared->next, arguments.first);
     if (arguments.jobs == 1)
