@@ -50,10 +50,8 @@ static void print_help(void)
           "  kv delete KEY\n"
           "      keys of database system, collection collections; --database, --collection name others\n"
           "\n"
-          "A node's log, offline (FOLDER is the data folder or the log folder in it; nothing is changed; a folder
-"
-          "that a running node has locked is refused):
-"
+          "A node's log, offline (FOLDER is the data folder or the log folder in it; nothing is changed; a folder\n"
+          "that a running node has locked is refused):\n"
           "  log dump FOLDER [--from INDEX] [--to INDEX]   vote, segments, and each entry with its operation\n"
           "  log verify FOLDER                             checks every record\n"
           "      exit codes: 0 whole; 1 only a torn tail, which the next start cuts off; 2 damaged; 3 not readable\n"
