@@ -379,6 +379,17 @@ void sim_faults_noticed(struct sim_node *node)
     soon(faults, node->number, faults->bias);
 }
 
+void sim_faults_at_founding(struct sim_node *node)
+{
+    struct sim_faults *faults = &node->cluster->faults;
+    if (!faults->on || !sim_chance(world_of(faults), SIM_FAULTS, 10))
+        return;
+    /* A power cut while it begins: it meets several at different steps. */
+    for (unsigned i = 0; i < faults->cluster->options.nodes; i++)
+        if (sim_chance(world_of(faults), SIM_FAULTS, 70))
+            sim_node_doom(&faults->cluster->nodes[i], dice(faults, 1, 12));
+}
+
 void sim_faults_at_transfer(struct sim_node *node)
 {
     struct sim_faults *faults = &node->cluster->faults;

@@ -271,6 +271,7 @@ static void found_turn(struct sim_event *event)
     }
     sim_note(world, node->id, outcome == KT_FOUNDING_FOUNDED ? "founded" : "joins", 0, 0, 0);
     sim_check_founding(node, outcome == KT_FOUNDING_FOUNDED);
+    sim_faults_at_founding(node);
     enum kt_code code = kt_founding_settle(node->founding, &node->boot, &error);
     if (code != KT_OK) {
         sim_node_failed(node, error.text, code);
