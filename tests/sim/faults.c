@@ -174,6 +174,7 @@ static void disk_better(struct sim_event *event)
 {
     struct sim_node *node = event->data;
     node->slow_disk = 1;
+    node->disk_low = false;
     if (node->disk_full)
         sim_node_disk_full(node, false);
 }
@@ -182,7 +183,9 @@ static void disk_worse(struct sim_faults *faults, struct sim_node *node, bool fu
 {
     if (full) {
         faults->cluster->counts.full_disks++;
-        sim_node_disk_full(node, true);
+        node->disk_low = sim_chance(world_of(faults), SIM_FAULTS, 50);
+        if (!node->disk_low || sim_chance(world_of(faults), SIM_FAULTS, 50))
+            sim_node_disk_full(node, true);
     } else {
         faults->cluster->counts.slow_disks++;
         node->slow_disk = (unsigned)dice(faults, 2, 100);
@@ -413,6 +416,7 @@ void sim_faults_end(struct sim_faults *faults)
         struct sim_node *node = &cluster->nodes[i];
         node->slow_disk = 1;
         node->stall = 0; /* pauses run out by themselves */
+        node->disk_low = false;
         node->log_keep = KEEP_BYTES;
         if (!node->doom_came)
             sim_node_doom(node, 0);
