@@ -115,7 +115,17 @@ static bool amend(struct kt_replica *replica, const struct raft_message *message
 {
     *amended = *message;
     if (message->type == RAFT_APPEND_ENTRIES_RESULT && message->append_entries_result.rejected != 0) {
-        amended->append_entries_result.last_log_index = refusal_hint(replica, message->append_entries_result.rejected);
+        struct raft_append_entries_result *result = &amended->append_entries_result;
+        /*
+         * It refuses an entry before the log's first one, because it does not know its term any more. But what is
+         * applied is committed, so every leader to come has it: the logs agree up to there.
+         */
+        if (result->rejected < replica->first && result->rejected <= replica->applied) {
+            result->rejected = 0;
+            result->last_log_index = replica->applied;
+        } else {
+            result->last_log_index = refusal_hint(replica, result->rejected);
+        }
         return true;
     }
     /*

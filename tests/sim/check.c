@@ -3,8 +3,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/hash.h"
-#include "cluster.h"
-#include "cluster/node/peer_frame.h"
+#include "check_internal.h"
 #include "engines/op.h"
 
 /* Entries and time that a wrong state may go on for after a comparison, until word of it is there. */
@@ -55,7 +54,7 @@ uint64_t sim_entry_hash(const struct kt_entry *entry)
     return kt_hash64((uint64_t)entry->type, entry->data.data, entry->data.len);
 }
 
-static void log_put(struct sim_log *log, kt_index index, struct sim_item item)
+void check_log_put(struct sim_log *log, kt_index index, struct sim_item item)
 {
     KT_CHECK(index >= 1 && index <= log->last + 1);
     if (index > log->cap) {
@@ -66,26 +65,26 @@ static void log_put(struct sim_log *log, kt_index index, struct sim_item item)
     log->last = index;
 }
 
-static void log_copy(struct sim_log *to, const struct sim_log *from)
+void check_log_copy(struct sim_log *to, const struct sim_log *from)
 {
     to->last = 0;
     for (kt_index i = 1; i <= from->last; i++)
-        log_put(to, i, from->items[i - 1]);
+        check_log_put(to, i, from->items[i - 1]);
 }
 
 /* 0 if it is not there. */
-static kt_term log_term(const struct sim_log *log, kt_index index)
+kt_term check_log_term(const struct sim_log *log, kt_index index)
 {
     return index >= 1 && index <= log->last ? log->items[index - 1].term : 0;
 }
 
-static struct sim_books *books_of(struct sim_node *node)
+struct sim_books *check_books_of(struct sim_node *node)
 {
     return &node->cluster->check.books[node->number];
 }
 
 /* Check 1. */
-static void entry_known(struct sim_node *node, const struct kt_entry *entry, uint64_t hash)
+void check_entry_known(struct sim_node *node, const struct kt_entry *entry, uint64_t hash)
 {
     struct sim_check *check = &node->cluster->check;
     uint64_t key[2] = {entry->index, entry->term};
@@ -102,7 +101,7 @@ static void entry_known(struct sim_node *node, const struct kt_entry *entry, uin
 
 void sim_check_handed(struct sim_node *node, const struct kt_entry *entries, size_t count)
 {
-    struct sim_books *books = books_of(node);
+    struct sim_books *books = check_books_of(node);
     struct sim_world *world = &node->cluster->world;
     if (books->pending_count + count > books->pending_cap) {
         books->pending_cap = (books->pending_count + count) * 2;
@@ -118,24 +117,24 @@ void sim_check_handed(struct sim_node *node, const struct kt_entry *entries, siz
                      (unsigned long long)entry->index, (unsigned long long)books->seen.last);
             return;
         }
-        if (entry->index <= books->commit && log_term(&books->seen, entry->index) != entry->term)
+        if (entry->index <= books->commit && check_log_term(&books->seen, entry->index) != entry->term)
             sim_fail(world, "node %llu replaces entry %llu, which it called committed", (unsigned long long)node->id,
                      (unsigned long long)entry->index);
-        entry_known(node, entry, item.hash);
+        check_entry_known(node, entry, item.hash);
         if (entry->index <= books->seen.last) {
             node->cluster->counts.replacements++;
             node->cluster->counts.replaced += books->seen.last - entry->index + 1;
             if (books->pending_count > 0 && books->pending[books->pending_count - 1].index >= entry->index)
                 node->cluster->counts.replaced_under_way++;
         }
-        log_put(&books->seen, entry->index, item);
+        check_log_put(&books->seen, entry->index, item);
         books->pending[books->pending_count++] = (struct sim_pending){.index = entry->index, .item = item};
     }
 }
 
 void sim_check_appended(struct sim_node *node, size_t count)
 {
-    struct sim_books *books = books_of(node);
+    struct sim_books *books = check_books_of(node);
     for (size_t i = 0; i < books->pending_count && count > 0; i++) {
         if (!books->pending[i].appended) {
             books->pending[i].appended = true;
@@ -147,10 +146,10 @@ void sim_check_appended(struct sim_node *node, size_t count)
 
 void sim_check_synced(struct sim_node *node)
 {
-    struct sim_books *books = books_of(node);
+    struct sim_books *books = check_books_of(node);
     size_t done = 0;
     while (done < books->pending_count && books->pending[done].appended) {
-        log_put(&books->durable, books->pending[done].index, books->pending[done].item);
+        check_log_put(&books->durable, books->pending[done].index, books->pending[done].item);
         done++;
     }
     books->stored |= done > 0;
@@ -161,7 +160,7 @@ void sim_check_synced(struct sim_node *node)
 
 void sim_check_voting(struct sim_node *node, kt_term term, kt_node_id vote)
 {
-    struct sim_books *books = books_of(node);
+    struct sim_books *books = check_books_of(node);
     struct sim_world *world = &node->cluster->world;
     sim_note(world, node->id, "vote", term, vote, 0);
     books->voting_term = term;
@@ -178,7 +177,7 @@ void sim_check_voting(struct sim_node *node, kt_term term, kt_node_id vote)
 
 void sim_check_voted(struct sim_node *node, kt_term term, kt_node_id vote)
 {
-    struct sim_books *books = books_of(node);
+    struct sim_books *books = check_books_of(node);
     KT_CHECK(books->voting_term == term && books->voting == vote);
     books->voted_term = term;
     books->vote = vote;
@@ -186,74 +185,12 @@ void sim_check_voted(struct sim_node *node, kt_term term, kt_node_id vote)
     books->stored = true;
 }
 
-static bool item_equal(struct sim_item a, struct sim_item b)
+bool check_item_equal(struct sim_item a, struct sim_item b)
 {
     return a.term == b.term && a.hash == b.hash;
 }
 
-static bool log_equal(const struct sim_log *a, const struct sim_log *b)
-{
-    if (a->last != b->last)
-        return false;
-    for (kt_index i = a->last; i >= 1; i--)
-        if (!item_equal(a->items[i - 1], b->items[i - 1]))
-            return false;
-    return true;
-}
-
-/* Reads what the log of a node holds. out ends just before its first entry, or is cut there. */
-static bool read_log(struct sim_node *node, struct sim_log *out)
-{
-    struct kt_entry entries[64];
-    kt_index last = kt_wal_last(node->wal), next = kt_wal_first(node->wal);
-    if (out->last + 1 < next) {
-        sim_fail(&node->cluster->world, "node %llu lost the start of its log: it begins at %llu",
-                 (unsigned long long)node->id, (unsigned long long)next);
-        return false;
-    }
-    out->last = next - 1;
-    while (next <= last) {
-        size_t count = 0;
-        enum kt_code code = kt_wal_read(node->wal, next, last, 1u << 20, entries, KT_COUNT(entries), &count);
-        if (code != KT_OK || count == 0) {
-            sim_fail(&node->cluster->world, "node %llu cannot read entry %llu back: %s", (unsigned long long)node->id,
-                     (unsigned long long)next, kt_code_name(code));
-            return false;
-        }
-        for (size_t i = 0; i < count; i++) {
-            KT_CHECK(entries[i].index == next);
-            uint64_t hash = sim_entry_hash(&entries[i]);
-            entry_known(node, &entries[i], hash);
-            log_put(out, next++, (struct sim_item){.term = entries[i].term, .hash = hash});
-            kt_chunk_drop(entries[i].chunk);
-        }
-    }
-    return true;
-}
-
-/* Whether the log may look like this after a crash: check 2. */
-static bool recovered_well(const struct sim_books *books, const struct sim_log *log, bool power)
-{
-    struct sim_log expected = {0};
-    log_copy(&expected, &books->durable);
-    bool well = power && log_equal(&expected, log);
-    for (size_t i = 0; i < books->pending_count && books->pending[i].appended && !well; i++) {
-        const struct sim_pending *pending = &books->pending[i];
-        bool all = i + 1 == books->pending_count || !books->pending[i + 1].appended;
-        if (pending->index <= expected.last) {
-            expected.last = pending->index - 1;
-            well = power && log_equal(&expected, log);
-        }
-        log_put(&expected, pending->index, pending->item);
-        well = well || ((power || all) && log_equal(&expected, log));
-    }
-    bool nothing_written = books->pending_count == 0 || !books->pending[0].appended;
-    well = well || (nothing_written && log_equal(&expected, log));
-    kt_free(expected.items);
-    return well;
-}
-
-static struct sim_committed *committed_at(struct sim_check *check, kt_index index)
+struct sim_committed *check_committed_at(struct sim_check *check, kt_index index)
 {
     while (check->committed_count < index) {
         if (check->committed_count == check->committed_cap) {
@@ -263,243 +200,6 @@ static struct sim_committed *committed_at(struct sim_check *check, kt_index inde
         memset(&check->committed[check->committed_count++], 0, sizeof(*check->committed));
     }
     return &check->committed[index - 1];
-}
-
-/* ---- Booting ---- */
-
-static bool is_former(const struct sim_check *check, kt_member_id member)
-{
-    for (size_t i = 0; i < check->former_count; i++)
-        if (check->former[i].member == member)
-            return true;
-    return false;
-}
-
-/* Check 9: the node comes up as somebody else. */
-static void member_changed(struct sim_node *node)
-{
-    struct sim_check *check = &node->cluster->check;
-    struct sim_books *books = books_of(node);
-    struct sim_world *world = &node->cluster->world;
-    unsigned long long id = node->id;
-    if (books->member != 0) {
-        if (node->harm == SIM_WHOLE && !node->condemned && books->stored)
-            sim_fail(world, "node %llu set its data aside without a reason", id);
-        check->former = kt_realloc(check->former, (check->former_count + 1) * sizeof(*check->former));
-        check->former[check->former_count++] = (struct sim_former){.member = books->member, .durable = books->durable};
-        memset(&books->durable, 0, sizeof(books->durable));
-        node->cluster->counts.rejoins++;
-    }
-    if (is_former(check, node->boot.member))
-        sim_fail(world, "node %llu comes up as a member that it was before it lost its data", id);
-    sim_note(world, node->id, "member", node->boot.member, books->member, 0);
-    books->member = node->boot.member;
-    books->first = 1;
-    books->seen.last = 0;
-    books->pending_count = 0;
-    books->voted_term = books->vote = books->voting_term = 0;
-    books->trim = 0;
-    books->founding = books->stored = false;
-    /* What was damaged is out of the way; the node is whole again when it is a voter. */
-    if (node->harm != SIM_WHOLE || node->condemned)
-        node->harm = SIM_WIPED;
-    node->adopting = node->condemned = false;
-    node->diverged_at = 0;
-}
-
-/* The adopted state stands at index: the log may be empty behind it, if it held nothing that the state lacks. */
-static bool adopted_well(struct sim_node *node, kt_index index, struct sim_log *log)
-{
-    struct sim_check *check = &node->cluster->check;
-    const struct sim_books *books = books_of(node);
-    log->last = 0;
-    for (kt_index i = 1; i <= index; i++) {
-        const struct sim_committed *committed = committed_at(check, i);
-        if (!committed->committed && !committed->applied)
-            return false;
-        log_put(log, i, committed->item);
-    }
-    if (books->durable.last > index && item_equal(books->durable.items[index - 1], log->items[index - 1]))
-        sim_fail(&node->cluster->world,
-                 "node %llu adopts a state at %llu and forgets the entries up to %llu that it had acknowledged",
-                 (unsigned long long)node->id, (unsigned long long)index, (unsigned long long)books->durable.last);
-    return true;
-}
-
-/* Check 2. */
-static void log_recovered(struct sim_node *node)
-{
-    const struct kt_wal_found *found = &node->boot.found;
-    struct sim_books *books = books_of(node);
-    struct sim_world *world = &node->cluster->world;
-    kt_index stands = kt_state_applied(node->state).index;
-    struct sim_log log = {0};
-    bool well, adopted = false;
-    log_copy(&log, &books->durable);
-    if (node->adopting && found->last == stands && found->first == stands + 1 &&
-        (books->durable.last != stands || books->first != stands + 1))
-        adopted = adopted_well(node, stands, &log);
-    if (!adopted && !read_log(node, &log)) {
-        kt_free(log.items);
-        return;
-    }
-    well = adopted || (books->founding && books->durable.last == 0 && log.last <= 1) ||
-           recovered_well(books, &log, node->power_lost || node->write_failed);
-    if (!well)
-        sim_fail(world, "node %llu recovered a log that it cannot have: last %llu, synced up to %llu, %zu unsynced",
-                 (unsigned long long)node->id, (unsigned long long)log.last, (unsigned long long)books->durable.last,
-                 books->pending_count);
-    if (!adopted && found->first > KT_MAX(books->first, books->trim + 1))
-        sim_fail(world, "node %llu has lost the start of its log: first %llu, trimmed up to %llu",
-                 (unsigned long long)node->id, (unsigned long long)found->first, (unsigned long long)books->trim);
-    books->first = found->first;
-    log_copy(&books->durable, &log);
-    log_copy(&books->seen, &log);
-    kt_free(log.items);
-}
-
-static void vote_recovered(struct sim_node *node)
-{
-    const struct kt_wal_found *found = &node->boot.found;
-    struct sim_books *books = books_of(node);
-    kt_term adopted = kt_state_applied(node->state).term;
-    bool old_vote = found->term == books->voted_term && found->vote == books->vote;
-    bool new_vote = books->voting_term != 0 && found->term == books->voting_term && found->vote == books->voting;
-    bool raised = node->adopting && found->term == adopted && found->term > books->voted_term && found->vote == 0;
-    bool founding = books->founding && found->term <= 1 && found->vote == 0;
-    if (!old_vote && !new_vote && !raised && !founding && !node->cluster->check.outside_only)
-        sim_fail(&node->cluster->world, "node %llu lost its vote: term %llu for %llx, it was term %llu for %llx",
-                 (unsigned long long)node->id, (unsigned long long)found->term, (unsigned long long)found->vote,
-                 (unsigned long long)books->voted_term, (unsigned long long)books->vote);
-    books->voted_term = found->term;
-    books->vote = found->vote;
-    books->voting_term = 0;
-    books->term = found->term;
-}
-
-/* Check 5 for a state that was not applied here, or not in this life. */
-static void state_recovered(struct sim_node *node)
-{
-    struct kt_state_position position = kt_state_applied(node->state);
-    struct kt_state_members members = kt_state_members(node->state);
-    struct sim_check *check = &node->cluster->check;
-    struct sim_world *world = &node->cluster->world;
-    if (position.index == 0)
-        return;
-    const struct sim_committed *known = committed_at(check, position.index);
-    if (!known->applied && !known->committed)
-        sim_fail(world, "node %llu has a state at %llu, which was never committed", (unsigned long long)node->id,
-                 (unsigned long long)position.index);
-    if (known->hashed && known->state_hash != position.hash && node->harm != SIM_ALTERED)
-        sim_fail(world, "node %llu comes up with another state at %llu", (unsigned long long)node->id,
-                 (unsigned long long)position.index);
-    if (members.index == 0 || members.index > position.index) {
-        sim_fail(world, "node %llu comes up with a state that names no members", (unsigned long long)node->id);
-        return;
-    }
-    uint64_t hash = kt_hash64((uint64_t)KT_ENTRY_CHANGE, members.configuration.data, members.configuration.len);
-    if (committed_at(check, members.index)->item.hash != hash)
-        sim_fail(world, "node %llu comes up with another configuration at %llu", (unsigned long long)node->id,
-                 (unsigned long long)members.index);
-}
-
-void sim_check_booted(struct sim_node *node)
-{
-    struct sim_books *books = books_of(node);
-    const struct kt_wal_found *found = &node->boot.found;
-    struct sim_world *world = &node->cluster->world;
-    sim_note(world, node->id, "recovered", found->last, found->term, found->vote);
-    if (node->boot.member != books->member)
-        member_changed(node);
-    else if (node->harm == SIM_WIPED && node->gone)
-        sim_fail(world, "node %llu keeps its member id without its data", (unsigned long long)node->id);
-    node->gone = false;
-    log_recovered(node);
-    if (!world->failed)
-        vote_recovered(node);
-    if (!world->failed)
-        state_recovered(node);
-    /* A flipped bit that nothing reads does no harm; and an adopted state is whole. */
-    if (node->harm == SIM_FLIPPED)
-        node->harm = SIM_WHOLE;
-    if (node->adopted && node->harm == SIM_ALTERED) {
-        node->harm = SIM_WHOLE;
-        node->diverged_at = 0;
-    }
-    node->adopting = false;
-    books->pending_count = 0;
-    books->commit = 0;
-}
-
-void sim_check_founding(struct sim_node *node, bool founded)
-{
-    books_of(node)->founding = founded;
-}
-
-void sim_check_founded(struct sim_node *node)
-{
-    struct sim_books *books = books_of(node);
-    struct sim_log log = {0};
-    if (books->founding) {
-        books->voted_term = 1;
-        books->stored = true;
-    }
-    if (read_log(node, &log)) {
-        log_copy(&books->durable, &log);
-        log_copy(&books->seen, &log);
-    }
-    books->founding = false;
-    kt_free(log.items);
-}
-
-void sim_check_trimming(struct sim_node *node, kt_index index)
-{
-    struct sim_books *books = books_of(node);
-    sim_note(&node->cluster->world, node->id, "trim", index, 0, 0);
-    books->trim = KT_MAX(books->trim, index);
-    if (index > kt_state_visible(node->state))
-        sim_fail(&node->cluster->world, "node %llu trims its log up to %llu, its state stands at %llu",
-                 (unsigned long long)node->id, (unsigned long long)index,
-                 (unsigned long long)kt_state_visible(node->state));
-}
-
-/* Check 9. */
-void sim_check_sent(struct sim_node *node, struct kt_slice frame)
-{
-    const struct sim_books *books = books_of(node);
-    struct kt_reader reader;
-    kt_reader_init(&reader, frame);
-    if (kt_read_u8(&reader) != KT_FRAME_RAFT)
-        return;
-    kt_member_id from = kt_read_le64(&reader);
-    if (from != books->member)
-        sim_fail(&node->cluster->world, "node %llu speaks as member %llx, it is %llx", (unsigned long long)node->id,
-                 (unsigned long long)from, (unsigned long long)books->member);
-}
-
-void sim_check_ended(struct sim_node *node, enum kt_end why, const char *text)
-{
-    if (why == KT_END_DIVERGED && node->harm == SIM_ALTERED) {
-        node->cluster->counts.found_out++;
-        return;
-    }
-    sim_fail(&node->cluster->world, "node %llu ends without a reason: %s", (unsigned long long)node->id, text);
-}
-
-bool sim_check_whole(const struct sim_cluster *cluster)
-{
-    for (unsigned i = 0; i < cluster->options.nodes; i++) {
-        const struct sim_node *node = &cluster->nodes[i];
-        if (!sim_node_runs(node) || node->harm == SIM_ALTERED || node->harm == SIM_FLIPPED || node->adopting ||
-            node->transfer.under_way || node->condemned || node->status.peer_count != cluster->options.nodes)
-            return false;
-        for (size_t k = 0; k < node->status.peer_count; k++) {
-            const struct kt_peer_status *peer = &node->status.peers[k];
-            if (!peer->voter || peer->member != cluster->nodes[peer->id - 1].boot.member)
-                return false;
-        }
-    }
-    return true;
 }
 
 /* ---- Running ---- */
@@ -522,7 +222,7 @@ static bool on_majority(const struct sim_cluster *cluster, const struct sim_node
         for (size_t i = 0; i < check->former_count && !durable; i++)
             if (check->former[i].member == peer->member)
                 durable = &check->former[i].durable;
-        if (durable && durable->last >= index && item_equal(durable->items[index - 1], item))
+        if (durable && durable->last >= index && check_item_equal(durable->items[index - 1], item))
             ++*holders;
     }
     return *holders * 2 > voters;
@@ -533,16 +233,16 @@ static void committed_now(struct sim_node *node, kt_index index)
 {
     struct sim_cluster *cluster = node->cluster;
     struct sim_check *check = &cluster->check;
-    const struct sim_books *books = books_of(node);
+    const struct sim_books *books = check_books_of(node);
     if (index > books->seen.last) {
         sim_fail(&cluster->world, "node %llu calls entry %llu committed, its log ends at %llu",
                  (unsigned long long)node->id, (unsigned long long)index, (unsigned long long)books->seen.last);
         return;
     }
     struct sim_item item = books->seen.items[index - 1];
-    struct sim_committed *known = committed_at(check, index);
+    struct sim_committed *known = check_committed_at(check, index);
     if (known->committed || known->applied) {
-        if (!item_equal(known->item, item))
+        if (!check_item_equal(known->item, item))
             sim_fail(&cluster->world,
                      "state machine safety: entry %llu is committed with term %llu, on node %llu with term %llu",
                      (unsigned long long)index, (unsigned long long)known->item.term, (unsigned long long)node->id,
@@ -580,7 +280,7 @@ static void leads_now(struct sim_node *node)
 {
     struct sim_cluster *cluster = node->cluster;
     struct sim_check *check = &cluster->check;
-    struct sim_books *books = books_of(node);
+    struct sim_books *books = check_books_of(node);
     struct sim_term *term = term_at(check, node->status.term);
     if (term->leader == node->id)
         return;
@@ -595,7 +295,7 @@ static void leads_now(struct sim_node *node)
         /* What was committed in a later term is no duty of one that hears late of its election in an earlier. */
         if (!committed->committed || committed->in_term >= node->status.term)
             continue;
-        if (i > books->seen.last || !item_equal(books->seen.items[i - 1], committed->item)) {
+        if (i > books->seen.last || !check_item_equal(books->seen.items[i - 1], committed->item)) {
             sim_fail(&cluster->world, "leader completeness: node %llu leads term %llu without the committed entry %llu",
                      (unsigned long long)node->id, (unsigned long long)node->status.term, (unsigned long long)i);
             return;
@@ -607,7 +307,7 @@ void sim_check_status(struct sim_node *node)
 {
     struct sim_cluster *cluster = node->cluster;
     struct sim_check *check = &cluster->check;
-    struct sim_books *books = books_of(node);
+    struct sim_books *books = check_books_of(node);
     const struct kt_replica_status *status = &node->status;
     struct sim_world *world = &cluster->world;
     unsigned long long id = node->id;
@@ -636,10 +336,11 @@ void sim_check_status(struct sim_node *node)
                  (unsigned long long)books->seen.last);
     kt_index durable = status->durable;
     if (!check->outside_only && durable >= 1 &&
-        (durable > books->durable.last || log_term(&books->durable, durable) != log_term(&books->seen, durable)))
+        (durable > books->durable.last ||
+         check_log_term(&books->durable, durable) != check_log_term(&books->seen, durable)))
         sim_fail(world, "node %llu calls entry %llu of term %llu stored; its disk ends at %llu, there with term %llu",
-                 id, (unsigned long long)durable, (unsigned long long)log_term(&books->seen, durable),
-                 (unsigned long long)books->durable.last, (unsigned long long)log_term(&books->durable, durable));
+                 id, (unsigned long long)durable, (unsigned long long)check_log_term(&books->seen, durable),
+                 (unsigned long long)books->durable.last, (unsigned long long)check_log_term(&books->durable, durable));
     if (status->serving && status->role != KT_LEADER)
         sim_fail(world, "node %llu serves and does not lead", id);
     if (status->role == KT_LEADER)
@@ -703,7 +404,7 @@ static bool calm_since(const struct sim_cluster *cluster, uint64_t breaks)
 static void found_out(struct sim_node *node, kt_index index)
 {
     struct sim_cluster *cluster = node->cluster;
-    struct sim_committed *known = committed_at(&cluster->check, index);
+    struct sim_committed *known = check_committed_at(&cluster->check, index);
     if (index % KT_CHECK_ENTRIES == 0) {
         if (known->appliers == 0)
             known->breaks = cluster->network.breaks;
@@ -714,7 +415,7 @@ static void found_out(struct sim_node *node, kt_index index)
     if (node->diverged_at == 0 || node->condemned || index < node->diverged_at + KT_CHECK_ENTRIES + HEARD_ENTRIES)
         return;
     kt_index compared = (index - HEARD_ENTRIES) / KT_CHECK_ENTRIES * KT_CHECK_ENTRIES;
-    known = committed_at(&cluster->check, compared);
+    known = check_committed_at(&cluster->check, compared);
     if (compared >= node->diverged_at && known->fair && cluster->world.now > known->last_at + SIM_MS(HEARD_MS) &&
         known->appliers == (1u << cluster->options.nodes) - 1 && calm_since(cluster, known->breaks))
         sim_fail(&cluster->world, "the state of node %llu is wrong since entry %llu, and nobody has noticed at %llu",
@@ -725,17 +426,17 @@ void sim_check_applied(struct sim_node *node, const struct kt_entry *entry, cons
                        struct kt_state_position position)
 {
     struct sim_cluster *cluster = node->cluster;
-    struct sim_books *books = books_of(node);
+    struct sim_books *books = check_books_of(node);
     struct sim_item item = {.term = entry->term, .hash = sim_entry_hash(entry)};
     kt_index index = entry->index;
     sim_note(&cluster->world, node->id, "apply", index, entry->term, position.hash);
     cluster->counts.applied++;
-    if (index > books->commit || log_term(&books->seen, index) != entry->term)
+    if (index > books->commit || check_log_term(&books->seen, index) != entry->term)
         sim_fail(&cluster->world, "node %llu applies entry %llu of term %llu, committed is %llu, its log has term %llu",
                  (unsigned long long)node->id, (unsigned long long)index, (unsigned long long)entry->term,
-                 (unsigned long long)books->commit, (unsigned long long)log_term(&books->seen, index));
-    struct sim_committed *known = committed_at(&cluster->check, index);
-    if ((known->committed || known->applied) && !item_equal(known->item, item)) {
+                 (unsigned long long)books->commit, (unsigned long long)check_log_term(&books->seen, index));
+    struct sim_committed *known = check_committed_at(&cluster->check, index);
+    if ((known->committed || known->applied) && !check_item_equal(known->item, item)) {
         sim_fail(&cluster->world, "state machine safety: node %llu applies another entry at %llu",
                  (unsigned long long)node->id, (unsigned long long)index);
         return;
@@ -745,7 +446,7 @@ void sim_check_applied(struct sim_node *node, const struct kt_entry *entry, cons
     known->item = item;
     state_hashed(node, known, index, position.hash);
     found_out(node, index);
-    known = committed_at(&cluster->check, index);
+    known = check_committed_at(&cluster->check, index);
     if (applied)
         return;
     struct kt_op op;

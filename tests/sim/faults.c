@@ -174,6 +174,7 @@ static void disk_better(struct sim_event *event)
 {
     struct sim_node *node = event->data;
     node->slow_disk = 1;
+    node->disk_low = false;
     if (node->disk_full)
         sim_node_disk_full(node, false);
 }
@@ -182,7 +183,9 @@ static void disk_worse(struct sim_faults *faults, struct sim_node *node, bool fu
 {
     if (full) {
         faults->cluster->counts.full_disks++;
-        sim_node_disk_full(node, true);
+        node->disk_low = sim_chance(world_of(faults), SIM_FAULTS, 50);
+        if (!node->disk_low || sim_chance(world_of(faults), SIM_FAULTS, 50))
+            sim_node_disk_full(node, true);
     } else {
         faults->cluster->counts.slow_disks++;
         node->slow_disk = (unsigned)dice(faults, 2, 100);
@@ -379,6 +382,17 @@ void sim_faults_noticed(struct sim_node *node)
     soon(faults, node->number, faults->bias);
 }
 
+void sim_faults_at_founding(struct sim_node *node)
+{
+    struct sim_faults *faults = &node->cluster->faults;
+    if (!faults->on || !sim_chance(world_of(faults), SIM_FAULTS, 10))
+        return;
+    /* A power cut while it begins: it meets several at different steps. */
+    for (unsigned i = 0; i < faults->cluster->options.nodes; i++)
+        if (sim_chance(world_of(faults), SIM_FAULTS, 70))
+            sim_node_doom(&faults->cluster->nodes[i], dice(faults, 1, 12));
+}
+
 void sim_faults_at_transfer(struct sim_node *node)
 {
     struct sim_faults *faults = &node->cluster->faults;
@@ -402,6 +416,7 @@ void sim_faults_end(struct sim_faults *faults)
         struct sim_node *node = &cluster->nodes[i];
         node->slow_disk = 1;
         node->stall = 0; /* pauses run out by themselves */
+        node->disk_low = false;
         node->log_keep = KEEP_BYTES;
         if (!node->doom_came)
             sim_node_doom(node, 0);

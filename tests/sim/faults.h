@@ -27,6 +27,8 @@ void sim_faults_init(struct sim_faults *faults, struct sim_cluster *cluster);
 void sim_faults_start(struct sim_faults *faults);
 /* The node dies now and is started again after a while. */
 void sim_faults_crash(struct sim_node *node, bool power);
+/* The node knows what it is, and is about to write it down. */
+void sim_faults_at_founding(struct sim_node *node);
 /* A state is on its way to the node, or here. */
 void sim_faults_at_transfer(struct sim_node *node);
 /* A node's status may have changed. */

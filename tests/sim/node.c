@@ -133,7 +133,7 @@ void sim_node_disconnected(struct sim_node *node, kt_node_id peer)
     sim_node_turn(node);
 }
 
-/* ---- Trimming, as cluster.c does it ---- */
+/* ---- What cluster.c looks at from time to time: the disk, and whether the log can be trimmed ---- */
 
 static void trim_ready(struct sim_event *event)
 {
@@ -151,6 +151,9 @@ static void trim_turn(struct sim_event *event)
 {
     struct sim_node *node = event->node;
     struct sim_world *world = world_of(node);
+    sim_node_enter(node);
+    kt_replica_disk_low(node->replica, node->disk_low);
+    sim_node_turn(node);
     kt_index to = kt_wal_trim_point(node->wal, node->log_keep);
     if (to != 0) {
         sim_us latency = sim_latency(world, SIM_DISK, node->sync_low, node->sync_high) * node->slow_disk;
@@ -271,6 +274,7 @@ static void found_turn(struct sim_event *event)
     }
     sim_note(world, node->id, outcome == KT_FOUNDING_FOUNDED ? "founded" : "joins", 0, 0, 0);
     sim_check_founding(node, outcome == KT_FOUNDING_FOUNDED);
+    sim_faults_at_founding(node);
     enum kt_code code = kt_founding_settle(node->founding, &node->boot, &error);
     if (code != KT_OK) {
         sim_node_failed(node, error.text, code);

@@ -87,6 +87,7 @@ struct sim_node {
     size_t recent_bytes; /* and of the last ones synced: the end of the log, which nothing behind vouches for */
     unsigned slow_disk;  /* factor on the latency; 1: none */
     sim_us stall;        /* the next sync takes so much longer */
+    bool disk_low;
     bool disk_full;
     bool said_full; /* the replica knows */
     bool doomed;    /* the disk ends at one of its next changes, and the node with it */
