@@ -356,6 +356,7 @@ static void *run_writer(void *data)
 {
     struct kt_log_writer *writer = data;
 
+    pthread_setname_np(pthread_self(), "log writer");
     pthread_mutex_lock(&writer->lock);
     while (wait_for_group(writer)) {
         pthread_mutex_unlock(&writer->lock);
@@ -391,6 +392,7 @@ static void *run_helper(void *data)
     struct kt_log_writer *writer = data;
     bool full = false;
 
+    pthread_setname_np(pthread_self(), "log helper");
     pthread_mutex_lock(&writer->lock);
     for (;;) {
         enum kt_code code;

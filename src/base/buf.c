@@ -55,7 +55,7 @@ static bool grow(struct kt_buf *buf, size_t need)
     return true;
 }
 
-uint8_t *kt_buf_reserve(struct kt_buf *buf, size_t n)
+uint8_t *kt_buf_grow(struct kt_buf *buf, size_t n)
 {
     if (buf->code != KT_OK)
         return NULL;
@@ -68,30 +68,9 @@ uint8_t *kt_buf_reserve(struct kt_buf *buf, size_t n)
     return buf->data + buf->len;
 }
 
-void kt_buf_append(struct kt_buf *buf, const void *data, size_t len)
-{
-    if (len == 0)
-        return;
-    uint8_t *to = kt_buf_reserve(buf, len);
-    if (!to)
-        return;
-    memcpy(to, data, len);
-    buf->len += len;
-}
-
-void kt_buf_append_slice(struct kt_buf *buf, struct kt_slice bytes)
-{
-    kt_buf_append(buf, bytes.data, bytes.len);
-}
-
 void kt_buf_append_text(struct kt_buf *buf, const char *text)
 {
     kt_buf_append(buf, text, strlen(text));
-}
-
-void kt_buf_append_u8(struct kt_buf *buf, uint8_t value)
-{
-    kt_buf_append(buf, &value, 1);
 }
 
 /* vsnprintf wants room for a NUL that the buffer, which may end exactly at its ceiling, need not have. */

@@ -1,4 +1,4 @@
-/* What the parts of the replication benchmark share: samples, and the raw disk beside the cluster. */
+/* What the benchmarks share: samples, the raw disk, a cluster in the process. */
 #ifndef KT_TESTS_BENCH_BENCH_H
 #define KT_TESTS_BENCH_BENCH_H
 

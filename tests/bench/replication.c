@@ -5,7 +5,6 @@
  *
  *   bench_replication [--folder DIR] [--seconds S] [--rounds N] [--case IN_FLIGHT]
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,33 +27,6 @@ struct options {
     unsigned rounds;
     unsigned only; /* one case; 0: all */
 };
-
-void bench_fail(const char *format, ...)
-{
-    va_list arguments;
-
-    va_start(arguments, format);
-    fputs("bench_replication: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    exit(1);
-}
-
-static int compare_samples(const void *a, const void *b)
-{
-    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
-
-    return (left > right) - (left < right);
-}
-
-double bench_quantile(uint32_t *samples, size_t count, double q)
-{
-    if (count == 0)
-        return 0;
-    qsort(samples, count, sizeof *samples, compare_samples);
-    return samples[(size_t)((double)(count - 1) * q)];
-}
 
 static int compare_doubles(const void *a, const void *b)
 {
