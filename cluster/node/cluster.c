@@ -26,8 +26,10 @@
 #define RECONNECT_MS 100u
 /* A connection that does not move for so many election timeouts is dead. */
 #define DEAD_ELECTIONS 3u
-/* Background work of the engines (expiry) is asked for this often. */
-#define ENGINES_MS 1000u
+/* Background work of the engines is asked for this often, and so long after the last one at the earliest: an engine
+ * that always has something leaves the applier to the others in between. */
+#define ENGINES_MS       1000u
+#define ENGINES_PAUSE_MS 10u
 /* How often slow things are looked at: a stalled disk, a hand-over under way. */
 #define WATCH_MS 50u
 /* A sync that takes longer makes a leader hand over; one that takes this long ends the process: the disk is gone. */
@@ -56,7 +58,7 @@ struct kt_cluster {
     uv_async_t async;
     uv_prepare_t prepare;
     uv_check_t check;
-    uv_timer_t deadline, watch;
+    uv_timer_t deadline, watch, tick_timer;
     struct kt_mailbox mailbox;
 
     enum phase phase;
@@ -346,12 +348,34 @@ static void wake_loop(void *data)
 
 /* ---- Background work of the engines: proposed by the leader ---- */
 
+static void maybe_tick(struct kt_cluster *cluster, kt_time_ms now);
+
+static void tick_due(uv_timer_t *timer)
+{
+    struct kt_cluster *cluster = cluster_of_loop(timer->loop);
+
+    if (cluster->phase == RUNNING)
+        maybe_tick(cluster, kt_clock_ms());
+}
+
+/* The next one at its time; the watch is there for what changes meanwhile. */
+static void tick_later(struct kt_cluster *cluster)
+{
+    kt_time_ms now = kt_clock_ms(), at = KT_MAX(cluster->tick_at_ms, now + ENGINES_PAUSE_MS);
+
+    cluster->tick_at_ms = at;
+    uv_update_time(&cluster->loop);
+    uv_timer_start(&cluster->tick_timer, tick_due, at - now, 0);
+}
+
 static void tick_done(struct kt_proposal *proposal)
 {
     struct kt_cluster *cluster = KT_CONTAINER(proposal, struct kt_cluster, tick);
     kt_buf_release(&cluster->tick.op);
     kt_reply_release(&cluster->tick.reply);
     cluster->ticking = false;
+    if (cluster->phase == RUNNING)
+        tick_later(cluster);
 }
 
 static void tick_run(uv_work_t *work)
@@ -400,6 +424,7 @@ static void close_handles(struct kt_cluster *cluster)
     uv_close((uv_handle_t *)&cluster->check, NULL);
     uv_close((uv_handle_t *)&cluster->deadline, NULL);
     uv_close((uv_handle_t *)&cluster->watch, NULL);
+    uv_close((uv_handle_t *)&cluster->tick_timer, NULL);
 }
 
 static void drain(struct kt_cluster *cluster)
@@ -583,6 +608,7 @@ static void open_loop(struct kt_cluster *cluster)
     uv_check_init(&cluster->loop, &cluster->check);
     uv_timer_init(&cluster->loop, &cluster->deadline);
     uv_timer_init(&cluster->loop, &cluster->watch);
+    uv_timer_init(&cluster->loop, &cluster->tick_timer);
     uv_prepare_start(&cluster->prepare, before_poll);
     uv_check_start(&cluster->check, after_poll);
     uv_timer_start(&cluster->watch, watch, WATCH_MS, WATCH_MS);
