@@ -118,7 +118,7 @@ static void list_candidates(struct kt_slice candidates)
     fflush(stdout);
 }
 
-static unsigned char on_tab(EditLine *editor, int key)
+static unsigned char on_tab(EditLine *editor, wint_t key)
 {
     struct cli_edit *edit = NULL;
     const LineInfo *info = el_line(editor);
@@ -171,7 +171,8 @@ static void open_terminal(struct cli_edit *edit)
     el_set(edit->editor, EL_EDITOR, "emacs");
     el_set(edit->editor, EL_HIST, history, edit->history);
     el_set(edit->editor, EL_GETCFN, read_character);
-    el_set(edit->editor, EL_ADDFN, "complete-word", "completes commands and names", on_tab);
+    /* In wide characters: of narrow ones libedit makes copies that it never frees. */
+    el_wset(edit->editor, EL_ADDFN, L"complete-word", L"completes commands and names", on_tab);
     el_set(edit->editor, EL_BIND, "^I", "complete-word", NULL);
     el_set(edit->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_source(edit->editor, NULL);

@@ -6,14 +6,17 @@ import pty
 import re
 import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.dom.minidom
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from lib import rcp  # noqa: E402
 from lib.cluster import Cluster, free_ports, program  # noqa: E402
 from lib.run import run  # noqa: E402
 
@@ -59,7 +62,7 @@ class Terminal:
         if self.process == 0:
             os.execve(path, [path, *endpoints(node)], environment(home))
         self.screen = ""
-        self.wait(r"> $")
+        self.wait(r"(kontiki|rstmdb)> $")
 
     def wait(self, pattern, seconds=30):
         """Waits until the end of what the screen got since the last call matches; returns that."""
@@ -76,7 +79,7 @@ class Terminal:
                 except OSError:
                     self.screen += "<the terminal is closed>"
 
-    def type(self, text, pattern=r"> $"):
+    def type(self, text, pattern=r"(kontiki|rstmdb)> $"):
         os.write(self.master, text.encode())
         return self.wait(pattern)
 
@@ -235,9 +238,66 @@ def original__tls_flags__are_refused_clearly(node):
         assert "TLS" in errors, errors
 
 
-def follow(node, *words, where=None):
-    return subprocess.Popen([program("kontiki"), *(where or endpoints(node)), *words], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env=environment("/nonexistent"))
+def follow(*words):
+    return subprocess.Popen([program("kontiki"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=environment("/nonexistent"))
+
+
+def watch__events__are_lines_until_interrupted(node):
+    put_article(node)
+    one_shot(node, "create-instance", "article", "1", "followed", '{"words": 11, "by": "a"}')
+    tool = follow(*endpoints(node), "watch-instance", "followed", "--no-ctx")
+    note = tool.stderr.readline()
+    assert "current_state" in note, note
+    one_shot(node, "apply-event", "followed", "SUBMIT", '{"text": "line\\nbreak \u20ac"}')
+    one_shot(node, "apply-event", "followed", "REJECT")
+    events = [json.loads(tool.stdout.readline()) for _ in range(2)]
+    assert [event["event"] for event in events] == ["SUBMIT", "REJECT"], events
+    assert events[0]["payload"] == {"text": "line\nbreak \u20ac"} and "ctx" not in events[0], events
+    tool.send_signal(signal.SIGINT)
+    assert tool.wait(60) == 0 and tool.stdout.read() == "", tool.stderr.read()
+    history = follow(*endpoints(node), "watch-all", "--events", "SUBMIT", "--machines", "article", "--from-offset", "0")
+    assert json.loads(history.stdout.readline())["instance_id"] == "followed"
+    history.send_signal(signal.SIGTERM)
+    assert history.wait(60) == 0
+    _, errors = one_shot(node, "watch-instance", "nobody", code=1)
+    assert "INSTANCE_NOT_FOUND" in errors, errors
+
+
+def watch__server_that_repeats_itself__each_event_is_printed_once_and_asked_for_from_its_number(node):
+    """A server that hangs up twice, and sends what was seen already when it is asked again."""
+    del node
+    asked = []
+
+    def event(offset, number):
+        message = {"type": "event", "subscription_id": "s", "instance_id": "i", "machine": "m", "version": 1,
+                   "wal_offset": offset, "from_state": "a", "to_state": "b", "event": "E", "payload": None}
+        return rcp.frame(json.dumps({**message, **({"number": number} if number else {})}).encode())
+
+    def serve(listener):
+        rounds = [[(10, 0), (10, 1)], [(10, 0), (10, 1), (10, 2), (11, 0)], [(11, 0), (9, 5), (12, 0)]]
+        for events in rounds:
+            with listener.accept()[0] as connection, connection.makefile("rb") as stream:
+                for _ in range(2):
+                    header = rcp.HEADER.unpack(stream.read(rcp.HEADER.size))
+                    request = json.loads(stream.read(header[4]))
+                    if request["op"] == "WATCH_ALL":
+                        asked.append(request["params"])
+                    answer = {"type": "response", "id": request["id"], "status": "ok",
+                              "result": {"subscription_id": "s", "wal_offset": 7}}
+                    connection.sendall(rcp.frame(json.dumps(answer).encode()))
+                for one in events:
+                    connection.sendall(event(*one))
+                if events is rounds[-1]:
+                    stream.read()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        tool = follow("-s", "127.0.0.1:%d" % listener.getsockname()[1], "watch-all")
+        seen = [json.loads(tool.stdout.readline()) for _ in range(5)]
+        tool.send_signal(signal.SIGINT)
+        assert tool.wait(60) == 0
+    assert [(one["wal_offset"], one.get("number", 0)) for one in seen] == [(10, 0), (10, 1), (10, 2), (11, 0), (12, 0)]
+    assert asked == [{}, {"from_offset": 10, "from_number": 2}, {"from_offset": 11, "from_number": 1}], asked
 
 
 if __name__ == "__main__":
