@@ -281,6 +281,7 @@ static void found_turn(struct sim_event *event)
         return;
     }
     sim_check_founded(node);
+    node->recent_bytes = SIM_SEGMENT_BYTES; /* the founding entry is the last one synced */
     kt_founding_free(node->founding);
     node->founding = NULL;
     boot_replica(node);
