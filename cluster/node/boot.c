@@ -388,6 +388,9 @@ static enum kt_code open_data(const struct kt_boot_options *options, struct kt_b
         code = finish_adoption(options, boot, error);
     if (code == KT_OK)
         code = open_state(options, boot, "state.mdb", &boot->state, error);
+    /* Its file may be new, and the log is trimmed once its contents are synced. */
+    if (code == KT_OK)
+        code = sync_names(boot, error);
     return code == KT_OK ? agree(boot, error) : code;
 }
 

@@ -676,6 +676,17 @@ static void take_waiting_turn(struct kt_replica *replica)
         take_turn(replica, turn->from, &turn->message);
 }
 
+/*
+ * Entries from the very first on have nothing before them that the core could compare, so it would append them to a log
+ * that begins later. Without them the message asks about the first one, which is refused, and that is amended.
+ */
+static void without_beginning(struct raft_append_entries *fields, const struct kt_entry *entries)
+{
+    fields->prev_log_index = 1;
+    fields->prev_log_term = entries[0].term;
+    fields->n_entries = 0;
+}
+
 static void receive_raft(struct kt_replica *replica, struct member *member, struct kt_reader *reader)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -710,6 +721,12 @@ static void receive_raft(struct kt_replica *replica, struct member *member, stru
     message.server_address = member->address;
     if (message.type == RAFT_REQUEST_VOTE)
         message.request_vote.candidate_id = ends.from;
+    if (count > 0 && message.append_entries.prev_log_index == 0 && replica->first > 1) {
+        without_beginning(&message.append_entries, entries);
+        kt_entries_free(entries, count);
+        entries = NULL;
+        count = 0;
+    }
     event.receive.message = &message;
     rv = count > 0 ? receive_entries(replica, &message, entries, count) : replica_step(replica, &event);
     kt_entries_free(entries, count);

@@ -75,11 +75,31 @@ static enum kt_code write_session(struct kt_sessions *sessions, struct kt_txn *t
     return kt_txn_put(txn, sessions->records, origin_key(key, origin), kt_slice(record, sizeof(record)));
 }
 
+/* The first reply of the operation's origin at or behind its sequence; KT_NOT_FOUND if there is none. */
+static enum kt_code first_reply(struct kt_sessions *sessions, struct kt_txn *txn, const struct kt_op *op,
+                                uint64_t *sequence, struct kt_slice *value)
+{
+    uint8_t first[REPLY_KEY_BYTES];
+    struct kt_cursor *cursor;
+    struct kt_slice key;
+    enum kt_code code = kt_cursor_open(txn, sessions->records, &cursor);
+
+    if (code)
+        return code;
+    code = kt_cursor_seek(cursor, pair_key(first, op->origin, op->sequence), &key, value);
+    if (code == KT_OK && (key.len != REPLY_KEY_BYTES || kt_get_be64(key.data) != op->origin))
+        code = KT_NOT_FOUND;
+    if (code == KT_OK)
+        *sequence = kt_get_be64((const uint8_t *)key.data + ORIGIN_KEY_BYTES);
+    kt_cursor_close(cursor);
+    return code;
+}
+
 enum kt_code kt_sessions_find(struct kt_sessions *sessions, struct kt_txn *txn, const struct kt_op *op,
                               struct kt_session *session, struct kt_reply *reply, bool *answered)
 {
-    uint8_t key[REPLY_KEY_BYTES];
     struct kt_slice value;
+    uint64_t sequence;
     enum kt_code code;
 
     KT_CHECK(op->origin != 0);
@@ -92,13 +112,18 @@ enum kt_code kt_sessions_find(struct kt_sessions *sessions, struct kt_txn *txn, 
         *answered = true;
         return KT_OK;
     }
-    code = kt_txn_get(txn, sessions->records, pair_key(key, op->origin, op->sequence), &value);
+    code = first_reply(sessions, txn, op, &sequence, &value);
     if (code == KT_NOT_FOUND || KT_PLANTED("sessions-lost"))
         return KT_OK;
     if (code)
         return code;
     *answered = true;
-    return kt_reply_decode(value, reply);
+    if (sequence == op->sequence)
+        return kt_reply_decode(value, reply);
+    /* It was refused once, and whoever asked has not heard of it; what came behind it was carried out meanwhile. */
+    kt_reply_fail(reply, KT_UNAVAILABLE, "a later request of the same node was carried out before");
+    reply->offset = 0;
+    return KT_OK;
 }
 
 /* The sequences of a session's replies in [from, below), at most KT_SESSION_REMOVE_MAX of them. */

@@ -8,7 +8,7 @@
  * Invariants: 1. A session's record exists as long as any of its replies does. 2. No reply below cleaned_below exists;
  * none at or above done_below was ever removed while its session lives. 3. Every session has exactly one row in
  * session_idle, with its minute. 4. All of it follows from the entries alone, whatever the commits and restarts between
- * them: equal on every node.
+ * them: equal on every node. 5. The operations of an origin take effect in the order of their sequence.
  *
  * The common request costs two look-ups and one put: the session's record is written, and replies are removed, only
  * when enough requests are done or a minute has passed.
@@ -43,7 +43,9 @@ void kt_sessions_close(struct kt_sessions *sessions);
 
 /*
  * Before an operation: whether it was carried out already. Then *answered is true and the reply is the first one, or
- * KT_STALE if that is gone. op->origin is not 0. What comes back otherwise is fatal.
+ * KT_STALE if that is gone. An operation that was not, while a later one of its origin was, is never carried out any
+ * more: *answered is true and the reply KT_UNAVAILABLE, without an offset. op->origin is not 0. What comes back
+ * otherwise is fatal.
  */
 KT_MUST_USE enum kt_code kt_sessions_find(struct kt_sessions *sessions, struct kt_txn *txn, const struct kt_op *op,
                                           struct kt_session *session, struct kt_reply *reply, bool *answered);

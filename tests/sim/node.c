@@ -281,6 +281,7 @@ static void found_turn(struct sim_event *event)
         return;
     }
     sim_check_founded(node);
+    node->recent_bytes = SIM_SEGMENT_BYTES; /* the founding entry is the last one synced */
     kt_founding_free(node->founding);
     node->founding = NULL;
     boot_replica(node);
@@ -441,8 +442,9 @@ void sim_node_doom(struct sim_node *node, uint64_t n)
     sim_note(world_of(node), node->id, "doom", n, 0, 0);
     node->doomed = n != 0;
     sim_folder_stop_at(node->folder, n);
+    /* One of them comes first, and takes the other with it. */
     if (log)
-        kt_memory_disk_stop_at(log, n);
+        kt_memory_disk_stop_at(log, n ? sim_between(world_of(node), SIM_DISK, 1, n) : 0);
 }
 
 void sim_node_fail_sync(struct sim_node *node, unsigned n)

@@ -199,6 +199,29 @@ static void request__applied_twice__answers_its_first_result(void **state)
     assert_int_equal(look(driver, "a"), 3);
 }
 
+static void request__behind_which_another_was_carried_out__is_not_done(void **state)
+{
+    struct engine_driver *driver = *state;
+    uint64_t hash;
+
+    put_as(driver, 7, 1, 1, "a", 1);
+    put_as(driver, 7, 3, 1, "a", 3);
+    hash = kt_state_applied(driver->state).hash;
+    put_as(driver, 7, 2, 1, "a", 2);
+    assert_int_equal(driver->reply.code, KT_UNAVAILABLE);
+    assert_int_equal(driver->reply.offset, 0);
+    assert_true(kt_state_applied(driver->state).hash == hash);
+    commit(driver);
+    assert_int_equal(look(driver, "a"), 3);
+    /* What comes behind is as ever, and so are repetitions. */
+    put_as(driver, 7, 3, 1, "a", 3);
+    assert_int_equal(driver->reply.offset, 2);
+    put_as(driver, 7, 4, 1, "a", 4);
+    assert_int_equal(driver->reply.code, KT_OK);
+    commit(driver);
+    assert_int_equal(look(driver, "a"), 4);
+}
+
 static void request__that_failed__fails_again_alike(void **state)
 {
     struct engine_driver *driver = *state;
@@ -692,6 +715,7 @@ int main(void)
         TEST(time__of_entries__never_goes_back),
         TEST(failure__of_an_operation__leaves_no_writes_and_is_replied),
         TEST(request__applied_twice__answers_its_first_result),
+        TEST(request__behind_which_another_was_carried_out__is_not_done),
         TEST(request__that_failed__fails_again_alike),
         TEST(request__below_what_its_origin_has__is_stale),
         TEST(request__that_knows_less_than_an_earlier_one__reopens_nothing),
