@@ -479,7 +479,7 @@ void kt_replica_free(struct kt_replica *replica)
 
 /* ---- Events ---- */
 
-static void fail_step(struct kt_replica *replica, const char *what, int rv)
+void replica_fail_step(struct kt_replica *replica, const char *what, int rv)
 {
     if (rv != 0 && !replica->dead)
         replica_fatal(replica, KT_INTERNAL, "%s: %s", what, raft_strerror(rv));
@@ -537,7 +537,7 @@ void kt_replica_tick(struct kt_replica *replica, kt_time_ms now_ms)
         return;
     if (replica->now >= raft_timeout(&replica->raft)) {
         struct raft_event event = {.type = RAFT_TIMEOUT};
-        fail_step(replica, "timeout", replica_step(replica, &event));
+        replica_fail_step(replica, "timeout", replica_step(replica, &event));
     }
     forget_at = leader_forgotten_at(replica);
     if (forget_at != 0 && replica->now >= forget_at)
@@ -562,181 +562,6 @@ kt_time_ms kt_replica_deadline(const struct kt_replica *replica)
     return deadline;
 }
 
-/* The core looks at terms, types and configurations; the batch is a token that it frees or gives back. */
-static int step_entries(struct kt_replica *replica, struct raft_message *message, const struct kt_entry *entries,
-                        size_t count)
-{
-    struct raft_event event = {.type = RAFT_RECEIVE};
-    struct raft_entry *shadows = kt_zalloc(count * sizeof *shadows);
-    void *batch = raft_malloc(1);
-    int rv;
-
-    KT_CHECK(batch != NULL);
-    for (size_t i = 0; i < count; i++) {
-        shadows[i].term = entries[i].term;
-        shadows[i].type = (enum raft_entry_type)entries[i].type;
-        shadows[i].buf.base = (void *)(uintptr_t)entries[i].data.data;
-        shadows[i].buf.len = entries[i].data.len;
-        shadows[i].batch = batch;
-    }
-    message->append_entries.entries = shadows;
-    message->append_entries.n_entries = (unsigned)count;
-    replica->incoming = entries;
-    replica->incoming_first = entries[0].index;
-    replica->incoming_count = count;
-    event.receive.message = message;
-    rv = replica_step(replica, &event);
-    replica->incoming = NULL;
-    kt_free(shadows);
-    return rv;
-}
-
-/*
- * A leader proposes a configuration only when the one before is committed. The core learns of that when the one before
- * is applied, which may be later than the arrival of the next; it would then forget the one between, and fall back to
- * the one before both if the next is cut off again.
- */
-static int step_configuration(struct kt_replica *replica, struct raft_message *message, const struct kt_entry *entries,
-                              size_t count)
-{
-    struct raft *raft = &replica->raft;
-    kt_index before = raft->configuration_uncommitted_index;
-    struct raft_configuration between;
-    struct raft_buffer bytes;
-    int rv;
-
-    if (before == 0 || before > message->append_entries.prev_log_index || KT_PLANTED("configuration-forgotten"))
-        return step_entries(replica, message, entries, count);
-    rv = raft_configuration_encode(&raft->configuration, &bytes);
-    if (rv != 0)
-        return rv;
-    KT_CHECK(raft_configuration_decode(&bytes, &between) == 0);
-    raft_free(bytes.base);
-    rv = step_entries(replica, message, entries, count);
-    if (rv == 0 && raft->configuration_uncommitted_index == entries[0].index) {
-        /* It was taken, so the logs agree up to the entry before: the leader has the one between as well. */
-        raft_configuration_close(&raft->configuration_committed);
-        raft->configuration_committed = between;
-        raft->configuration_committed_index = before;
-        return 0;
-    }
-    raft_configuration_close(&between);
-    return rv;
-}
-
-/*
- * The core takes a configuration for the first entry of its message, wherever it stands in it. So each configuration
- * begins a message of its own here.
- */
-static int receive_entries(struct kt_replica *replica, struct raft_message *message, const struct kt_entry *entries,
-                           size_t count)
-{
-    size_t from = 0;
-    int rv = 0;
-
-    while (from < count && rv == 0 && !replica->dead) {
-        size_t to = from + 1;
-        while (to < count && (entries[to].type != KT_ENTRY_CHANGE || KT_PLANTED("configuration-inside")))
-            to++;
-        if (from > 0) {
-            message->append_entries.prev_log_index = entries[from - 1].index;
-            message->append_entries.prev_log_term = entries[from - 1].term;
-        }
-        if (entries[from].type == KT_ENTRY_CHANGE)
-            rv = step_configuration(replica, message, entries + from, to - from);
-        else
-            rv = step_entries(replica, message, entries + from, to - from);
-        if (raft_last_index(&replica->raft) < entries[to - 1].index)
-            break; /* refused: what follows would be as well */
-        from = to;
-    }
-    return rv;
-}
-
-static void take_turn(struct kt_replica *replica, struct member *from, struct raft_message *message)
-{
-    struct raft_event event = {.type = RAFT_RECEIVE};
-
-    replica->turn.from = NULL;
-    message->server_address = from->address;
-    event.receive.message = message;
-    fail_step(replica, "taking over", replica_step(replica, &event));
-}
-
-/* Entries became durable: the turn that waited for them may have come. */
-static void take_waiting_turn(struct kt_replica *replica)
-{
-    struct turn *turn = &replica->turn;
-
-    if (turn->from == NULL)
-        return;
-    if (replica->now >= turn->until_ms || turn->message.timeout_now.term != replica->raft.current_term)
-        turn->from = NULL;
-    else if (replica->raft.last_stored >= turn->message.timeout_now.last_log_index)
-        take_turn(replica, turn->from, &turn->message);
-}
-
-/*
- * Entries from the very first on have nothing before them that the core could compare, so it would append them to a log
- * that begins later. Without them the message asks about the first one, which is refused, and that is amended.
- */
-static void without_beginning(struct raft_append_entries *fields, const struct kt_entry *entries)
-{
-    fields->prev_log_index = 1;
-    fields->prev_log_term = entries[0].term;
-    fields->n_entries = 0;
-}
-
-static void receive_raft(struct kt_replica *replica, struct member *member, struct kt_reader *reader)
-{
-    struct raft_event event = {.type = RAFT_RECEIVE};
-    struct raft_message message;
-    struct kt_frame_ends ends;
-    struct kt_entry *entries;
-    size_t count;
-    int rv;
-
-    if (kt_frame_read_raft(reader, &ends, &message, &entries) != KT_OK || kt_member_node(ends.from) != member->id) {
-        kt_warn("replica", "malformed raft message from node %llu", (unsigned long long)member->id);
-        return;
-    }
-    count = message.type == RAFT_APPEND_ENTRIES ? message.append_entries.n_entries : 0;
-    if (ends.to != replica->member) {
-        kt_entries_free(entries, count);
-        return;
-    }
-    message.server_id = ends.from;
-    if (message.type == RAFT_APPEND_ENTRIES && message.append_entries.term >= replica->raft.current_term)
-        replica->heard_ms = replica->now;
-    if (message.type == RAFT_TIMEOUT_NOW) {
-        if (replica->raft.last_stored >= message.timeout_now.last_log_index)
-            take_turn(replica, member, &message);
-        else
-            replica->turn = (struct turn){member, message, replica->now + replica->election_ms};
-        return;
-    }
-    /* The core looks at what a candidate knows before it asks whether it is one: at memory that is used otherwise. */
-    if (message.type == RAFT_REQUEST_VOTE_RESULT && replica->raft.state != RAFT_CANDIDATE)
-        return;
-    message.server_address = member->address;
-    if (message.type == RAFT_REQUEST_VOTE)
-        message.request_vote.candidate_id = ends.from;
-    if (count > 0 && message.append_entries.prev_log_index == 0 && replica->first > 1) {
-        without_beginning(&message.append_entries, entries);
-        kt_entries_free(entries, count);
-        entries = NULL;
-        count = 0;
-    }
-    event.receive.message = &message;
-    rv = count > 0 ? receive_entries(replica, &message, entries, count) : replica_step(replica, &event);
-    kt_entries_free(entries, count);
-    if (rv == 0 && message.type == RAFT_APPEND_ENTRIES_RESULT)
-        rv = replica_offer_refused(replica, member, &message);
-    fail_step(replica, "receiving a message", rv);
-    if (message.type == RAFT_APPEND_ENTRIES_RESULT && replica_leads(replica))
-        replica_stream_acknowledged(replica, member, &message.append_entries_result);
-}
-
 void kt_replica_received(struct kt_replica *replica, kt_node_id from, struct kt_slice frame)
 {
     struct member *member = replica_member(replica, from);
@@ -747,7 +572,7 @@ void kt_replica_received(struct kt_replica *replica, kt_node_id from, struct kt_
     kt_reader_init(&reader, frame);
     switch (kt_read_u8(&reader)) {
     case KT_FRAME_RAFT:
-        receive_raft(replica, member, &reader);
+        replica_raft_received(replica, member, &reader);
         break;
     case KT_FRAME_FORWARD:
         replica_forward_received(replica, from, &reader);
@@ -843,9 +668,9 @@ void kt_replica_persisted(struct kt_replica *replica, struct kt_log_write *write
     send_held(replica);
     if (last > replica->raft.last_stored) {
         event.persisted_entries.index = last;
-        fail_step(replica, "entries are durable", replica_step(replica, &event));
+        replica_fail_step(replica, "entries are durable", replica_step(replica, &event));
         if (!replica->dead)
-            take_waiting_turn(replica);
+            replica_take_waiting_turn(replica);
     }
 }
 

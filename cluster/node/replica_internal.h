@@ -253,6 +253,14 @@ void replica_hand_leadership(struct kt_replica *replica, bool with_room);
 /* Leads, its own term's entry is committed, and no transfer is under way: it may answer what needs certainty. */
 bool replica_serves(const struct kt_replica *replica);
 
+/* Ends the node if the core refused what it must not. */
+void replica_fail_step(struct kt_replica *replica, const char *what, int rv);
+
+/* replica_receive.c */
+void replica_raft_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
+/* Entries became durable: the turn that waited for them may have come. */
+void replica_take_waiting_turn(struct kt_replica *replica);
+
 /* replica_log.c */
 const struct kt_entry *replica_entry(const struct kt_replica *replica, kt_index index);
 /* Puts the entries of an update into the window and gives them to the host, with the vote if there is one. */

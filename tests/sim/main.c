@@ -7,6 +7,7 @@
  * the checks that look inside stand back (check.h). --plant switches on one of the faults that a build with
  * KONTIKI_PLANTED contains (base/plant.h). KONTIKI_SIM_SEED_TIME prints how long each seed took.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -38,7 +39,6 @@ struct shared {
     atomic_ullong next; /* seed */
     atomic_ullong done;
     atomic_uint failed;
-    atomic_bool stopping;
     struct sim_counts counts[JOBS_MAX];
     uint64_t rss_kib[JOBS_MAX];
 };
@@ -54,13 +54,13 @@ static void on_signal(int number)
     raise(number);
 }
 
-/* Asked to end: after the seeds that are running, in every process. */
-static atomic_bool *stopping;
+/* Whoever interrupts it is told how far it came. */
+static volatile sig_atomic_t interrupted;
 
-static void on_stop(int number)
+static void on_interrupt(int number)
 {
     (void)number;
-    atomic_store(stopping, true);
+    interrupted = 1;
 }
 
 static void usage(void)
@@ -203,7 +203,7 @@ static void work(const struct arguments *arguments, struct shared *shared, unsig
     bool per_seed = getenv("KONTIKI_SIM_SEED_TIME") != NULL;
     snprintf(folder, sizeof(folder), "%s/kontiki-sim-XXXXXX", stat("/dev/shm", &info) == 0 ? "/dev/shm" : "/tmp");
     KT_CHECK(mkdtemp(folder));
-    while (!atomic_load(&shared->stopping) && (arguments->all || atomic_load(&shared->failed) == 0)) {
+    while (!interrupted && (arguments->all || atomic_load(&shared->failed) == 0)) {
         uint64_t seed = atomic_fetch_add(&shared->next, 1), begun = kt_clock_us();
         if (seed > arguments->last)
             break;
@@ -237,7 +237,8 @@ static void work_in_processes(const struct arguments *arguments, struct shared *
     }
     for (unsigned i = 0; i < arguments->jobs; i++) {
         int status;
-        KT_CHECK(waitpid(pids[i], &status, 0) == pids[i]);
+        while (waitpid(pids[i], &status, 0) != pids[i])
+            KT_CHECK(errno == EINTR);
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
             atomic_fetch_add(&shared->failed, 1);
     }
@@ -254,9 +255,8 @@ int main(int argc, char **argv)
     signal(SIGABRT, on_signal);
     signal(SIGSEGV, on_signal);
     signal(SIGBUS, on_signal);
-    stopping = &shared->stopping;
-    signal(SIGINT, on_stop);
-    signal(SIGTERM, on_stop);
+    signal(SIGINT, on_interrupt);
+    signal(SIGTERM, on_interrupt);
     setvbuf(stdout, NULL, _IOLBF, 0);
     atomic_store(&shared->next, arguments.first);
     if (arguments.jobs == 1)
