@@ -622,6 +622,7 @@ void kt_replica_connected(struct kt_replica *replica, kt_node_id peer)
     member->short_of_room = member->told_short = false;
     replica_stream_reset(replica, member);
     replica_say_hello(replica, peer);
+    replica_check_tell(replica, member);
     if (peer == replica->leader) {
         replica_proposals_resend(replica);
         replica_reads_restart(replica);

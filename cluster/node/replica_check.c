@@ -54,6 +54,21 @@ static void note(struct kt_replica *replica, const struct member *member, kt_ind
     compare(replica, check);
 }
 
+void replica_check_tell(struct kt_replica *replica, const struct member *member)
+{
+    size_t self = (size_t)(replica_member(replica, replica->self) - replica->members);
+
+    for (size_t i = 0; i < REPLICA_CHECKS; i++) {
+        const struct check *check = &replica->checks[i];
+        struct kt_buf frame;
+        if (!(check->known >> self & 1u))
+            continue;
+        kt_frame_init(&frame);
+        kt_frame_pair(&frame, KT_FRAME_CHECK, check->index, check->hash[self]);
+        replica_send(replica, member->id, &frame);
+    }
+}
+
 void replica_check_note(struct kt_replica *replica, kt_index index, uint64_t hash)
 {
     for (size_t i = 0; i < replica->member_count; i++) {

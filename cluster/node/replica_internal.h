@@ -337,6 +337,8 @@ void replica_room_received(struct kt_replica *replica, struct member *member, st
 void replica_room_tick(struct kt_replica *replica);
 
 /* replica_check.c */
+/* A member that was away is told what it missed: it may come to these entries yet. */
+void replica_check_tell(struct kt_replica *replica, const struct member *member);
 void replica_check_note(struct kt_replica *replica, kt_index index, uint64_t hash);
 void replica_check_received(struct kt_replica *replica, struct member *member, struct kt_reader *reader);
 

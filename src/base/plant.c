@@ -31,6 +31,7 @@ static const struct {
     {"configuration-inside", "a configuration is handed to the core in the middle of a message"},
     {"configuration-forgotten", "of two configurations that come together the first is forgotten"},
     {"join-once", "a member that was taken in by a leader that is gone does not ask again"},
+    {"standby-mute", "a member that does not know yet that it is a voter refuses its vote"},
     {"pre-vote-term", "a refused pre-vote does not tell the newer term"},
     {"hash-ignored", "states that differ are not noticed"},
 };

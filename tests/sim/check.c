@@ -406,10 +406,12 @@ static void found_out(struct sim_node *node, kt_index index)
     struct sim_cluster *cluster = node->cluster;
     struct sim_committed *known = check_committed_at(&cluster->check, index);
     if (index % KT_CHECK_ENTRIES == 0) {
-        if (known->appliers == 0)
+        if (known->appliers == 0) {
             known->breaks = cluster->network.breaks;
+            known->fair_first = calm_since(cluster, known->breaks);
+        }
         known->appliers |= 1u << node->number;
-        known->fair = calm_since(cluster, known->breaks);
+        known->fair = known->fair_first && calm_since(cluster, known->breaks);
         known->last_at = cluster->world.now;
     }
     if (node->diverged_at == 0 || node->condemned || index < node->diverged_at + KT_CHECK_ENTRIES + HEARD_ENTRIES)

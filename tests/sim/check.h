@@ -86,7 +86,8 @@ struct sim_committed {
     uint32_t
         appliers; /* where hashes are compared: bit per node that applied it; no connection was lost since the first */
     uint64_t breaks;           /* of the network, then */
-    bool fair;                 /* none was missing when the last one did, */
+    bool fair_first;           /* none was missing when the first one did */
+    bool fair;                 /* nor when the last one did, */
     sim_us last_at;            /* then */
     uint64_t origin, sequence; /* of the operation; 0: none */
     bool effect;               /* it took effect here, and is not a repetition */
