@@ -83,9 +83,18 @@ class Terminal:
         os.write(self.master, text.encode())
         return self.wait(pattern)
 
-    def leave(self):
-        os.write(self.master, b"\x04")
-        _, status = os.waitpid(self.process, 0)
+    def leave(self, seconds=30):
+        """Control-D, again if need be: the terminal itself swallows one that comes while the shell is not reading."""
+        end, ended = time.monotonic() + seconds, 0
+        while not ended:
+            assert time.monotonic() < end, "the shell does not end: %r" % self.screen
+            try:
+                os.write(self.master, b"\x04")
+                if select.select([self.master], [], [], 0.5)[0]:
+                    self.screen += os.read(self.master, 65536).decode(errors="replace")
+            except OSError:
+                pass  # the terminal is closed: the shell has ended, or is about to
+            ended, status = os.waitpid(self.process, os.WNOHANG)
         os.close(self.master)
         assert os.waitstatus_to_exitcode(status) == 0, status
 
