@@ -180,9 +180,8 @@ static void ask(struct conn *conn, const char *json)
 static struct conn *open_conn(struct bench *bench, const char *port, bool watcher)
 {
     struct conn *conn = &bench->conns[bench->conn_count];
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)atoi(port)),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int on = 1;
 
     if (bench->conn_count == CONNS_MAX)
