@@ -2,7 +2,7 @@
  * Load on the state-machine protocol as a client sees it: APPLY_EVENT at nodes that run, always so many on the way,
  * each on an instance of its own; and subscribers that are sent every event meanwhile.
  *
- *   bench_events [--in-flight N] [--seconds S] [--watch PORT]... PORT...
+ *   bench_events [--in-flight N] [--ms MS] [--watch PORT]... PORT...
  *
  * Connections go to the ports at 127.0.0.1 in turn. The machine "turn" and the instances "i0", "i1"... must be there.
  * Prints one line: events per second, p50 and p99 in microseconds, events that the subscribers were sent.
@@ -22,14 +22,15 @@
 #include "base/hash.h"
 #include "bench/bench.h"
 
-#define PORTS_MAX    16
-#define CONNS_MAX    64
-#define PER_CONN     64 /* requests on the way on one connection, at most */
-#define FRAME_HEADER 18
-#define INPUT_MAX    (1u << 20)
-#define OUTPUT_MAX   (1u << 16)
-#define SAMPLES_MAX  (1u << 24)
-#define DRAIN_MS     30000
+#define PORTS_MAX     16
+#define CONNS_MAX     64
+#define PER_CONN      64 /* requests on the way on one connection, at most */
+#define FRAME_HEADER  18
+#define INPUT_MAX     (1u << 20)
+#define OUTPUT_MAX    (1u << 16)
+#define SAMPLES_MAX   (1u << 24)
+#define DRAIN_MS      30000
+#define IN_FLIGHT_MAX (CONNS_MAX / 2 * PER_CONN)
 
 struct conn {
     int fd;
@@ -177,11 +178,22 @@ static void ask(struct conn *conn, const char *json)
     kt_free(body);
 }
 
-static struct conn *open_conn(struct bench *bench, const char *port, bool watcher)
+/* A number from the command line, at least 1. */
+static unsigned number(const char *text, unsigned most)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+
+    if (end == text || *end != 0 || value < 1 || value > most)
+        bench_fail("%s is not a number from 1 to %u", text, most);
+    return (unsigned)value;
+}
+
+static struct conn *open_conn(struct bench *bench, unsigned port, bool watcher)
 {
     struct conn *conn = &bench->conns[bench->conn_count];
     struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int on = 1;
 
     if (bench->conn_count == CONNS_MAX)
@@ -190,7 +202,7 @@ static struct conn *open_conn(struct bench *bench, const char *port, bool watche
     conn->in = kt_alloc(INPUT_MAX);
     conn->out = kt_alloc(OUTPUT_MAX);
     if (conn->fd < 0 || connect(conn->fd, (struct sockaddr *)&address, sizeof address) < 0)
-        bench_fail("connect to port %s: %s", port, strerror(errno));
+        bench_fail("connect to port %u: %s", port, strerror(errno));
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     ask(conn, "{\"type\":\"request\",\"id\":\"0\",\"op\":\"HELLO\",\"params\":{\"protocol_version\":1}}");
     if (watcher)
@@ -214,7 +226,7 @@ static void turn(struct bench *bench)
     }
 }
 
-static void run(struct bench *bench, double seconds, unsigned watchers)
+static void run(struct bench *bench, unsigned milliseconds, unsigned watchers)
 {
     uint64_t begun = kt_clock_us(), ended, last;
 
@@ -224,7 +236,7 @@ static void run(struct bench *bench, double seconds, unsigned watchers)
             put_event(bench, conn, conn->first + slot);
         flush(conn);
     }
-    while (kt_clock_us() - begun < (uint64_t)(seconds * 1e6))
+    while (kt_clock_us() - begun < milliseconds * 1000ull)
         turn(bench);
     bench->ending = true;
     while (bench->answered < bench->begun)
@@ -241,27 +253,37 @@ static void run(struct bench *bench, double seconds, unsigned watchers)
            bench_quantile(bench->samples, bench->sample_count, 0.99), (unsigned long long)bench->pushed);
 }
 
+static void release(struct bench *bench)
+{
+    for (unsigned i = 0; i < bench->conn_count; i++) {
+        close(bench->conns[i].fd);
+        kt_free(bench->conns[i].in);
+        kt_free(bench->conns[i].out);
+    }
+    kt_free(bench->sent_us);
+    kt_free(bench->samples);
+}
+
 int main(int argc, char **argv)
 {
     struct bench bench = {.conn_count = 0};
-    const char *ports[PORTS_MAX], *watched[PORTS_MAX];
-    unsigned port_count = 0, watchers = 0, in_flight = 1, conns, given = 0;
-    double seconds = 5;
+    unsigned ports[PORTS_MAX], watched[PORTS_MAX];
+    unsigned port_count = 0, watchers = 0, in_flight = 1, conns, given = 0, milliseconds = 5000;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--in-flight") == 0 && i + 1 < argc)
-            in_flight = (unsigned)atoi(argv[++i]);
-        else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc)
-            seconds = atof(argv[++i]);
+            in_flight = number(argv[++i], IN_FLIGHT_MAX);
+        else if (strcmp(argv[i], "--ms") == 0 && i + 1 < argc)
+            milliseconds = number(argv[++i], 1000000);
         else if (strcmp(argv[i], "--watch") == 0 && i + 1 < argc && watchers < PORTS_MAX)
-            watched[watchers++] = argv[++i];
+            watched[watchers++] = number(argv[++i], UINT16_MAX);
         else if (argv[i][0] != '-' && port_count < PORTS_MAX)
-            ports[port_count++] = argv[i];
+            ports[port_count++] = number(argv[i], UINT16_MAX);
         else
-            bench_fail("usage: bench_events [--in-flight N] [--seconds S] [--watch PORT]... PORT...");
+            bench_fail("usage: bench_events [--in-flight N] [--ms MS] [--watch PORT]... PORT...");
     }
-    if (port_count == 0 || in_flight == 0)
-        bench_fail("no port, or nothing in flight");
+    if (port_count == 0)
+        bench_fail("no port");
     bench.sent_us = kt_zalloc(in_flight * sizeof *bench.sent_us);
     bench.samples = kt_alloc(SAMPLES_MAX * sizeof *bench.samples);
     for (unsigned i = 0; i < watchers; i++)
@@ -274,6 +296,7 @@ int main(int argc, char **argv)
         conn->slots = in_flight / conns + (i < in_flight % conns);
         given += conn->slots;
     }
-    run(&bench, seconds, watchers);
+    run(&bench, milliseconds, watchers);
+    release(&bench);
     return 0;
 }

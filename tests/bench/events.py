@@ -46,7 +46,7 @@ def forget(node):
 
 def measure(cluster, in_flight, seconds, watched):
     ports = [str(node.rcp_port) for node in [cluster.leader()] + cluster.followers()]
-    command = [bench(), "--in-flight", str(in_flight), "--seconds", str(seconds)]
+    command = [bench(), "--in-flight", str(in_flight), "--ms", str(round(seconds * 1000))]
     for port in ports if watched else []:
         command += ["--watch", port]
     rate, p50, p99, _ = subprocess.run(command + ports, check=True, stdout=subprocess.PIPE).stdout.split()

@@ -60,7 +60,8 @@ def main():
             client.call("PUT_MACHINE", {"machine": "lamp", "version": 1, "definition": LAMP})
             client.call("CREATE_INSTANCE", {"machine": "lamp", "version": 1, "instance_id": "lamp"})
         sizes = [one_round(node, number) for number in range(ROUNDS)]
-        assert max(sizes[1:]) < sizes[0] + 4096, sizes
+        settled, *later = sizes[1:]  # what malloc keeps is known after two rounds
+        assert max(later) < settled + 4096, sizes
     print("%d messages delivered" % (CONNECTIONS * EACH * EVENTS * ROUNDS))
 
 
