@@ -132,7 +132,7 @@ void secure_take(struct kt_conn *conn, struct kt_slice bytes)
     struct secure *secure = conn->secure;
     enum kt_code code;
 
-    if (secure->failed)
+    if (secure->failed || conn->eof)
         return;
     kt_tls_feed(secure->tls, bytes);
     code = kt_tls_shake(secure->tls);
