@@ -30,8 +30,8 @@ struct kt_conn *conn_create(struct kt_dispatch *dispatch, const struct kt_protoc
     kt_list_init(&conn->link);
     kt_list_init(&conn->dirty);
     kt_list_init(&conn->answers);
-    /* Room for the rest of one read behind a message of the largest size. */
-    kt_buf_init(&conn->in, protocol->frame_bytes_max + KT_READ_BYTES);
+    /* Room for the rest of one read, and of a TLS record begun before it, behind a message of the largest size. */
+    kt_buf_init(&conn->in, protocol->frame_bytes_max + KT_READ_BYTES + KT_TLS_RECORD_BYTES);
     return conn;
 }
 
@@ -105,6 +105,17 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init(conn->gateway->scratch, sizeof(conn->gateway->scratch));
 }
 
+static void take_read(struct kt_conn *conn, struct kt_slice bytes)
+{
+    if (conn->secure) {
+        secure_take(conn, bytes);
+        return;
+    }
+    if (!conn->looked_at)
+        secure_look(conn, bytes);
+    conn_take(conn, bytes);
+}
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct kt_conn *conn = KT_CONTAINER(stream, struct kt_conn, tcp);
@@ -126,10 +137,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     conn->active_ms = now(conn);
     conn->listener->bytes_in += (size_t)n;
-    conn_take(conn, kt_slice(buf->base, (size_t)n));
+    take_read(conn, kt_slice(buf->base, (size_t)n));
     conn_touch(conn);
     /* Not left to the step: libuv may read again in this same callback round. */
-    if (!may_take(conn)) {
+    if (conn->eof || !may_take(conn)) {
         uv_read_stop(stream);
         conn->reading = false;
     }
@@ -140,6 +151,8 @@ void conn_start(struct kt_conn *conn)
     uv_tcp_nodelay(&conn->tcp, 1);
     uv_tcp_keepalive(&conn->tcp, 1, KT_KEEPALIVE_S);
     conn->active_ms = now(conn);
+    if (conn->listener->tls)
+        secure_open(conn);
     if (conn->protocol->open)
         conn->protocol->open(conn, conn->settings);
     conn_touch(conn);
@@ -188,7 +201,8 @@ void conn_step(struct kt_conn *conn)
     if (hold != conn->lane.hold)
         kt_lane_hold(&conn->lane, hold);
 
-    if (!conn->lingering && output_empty(conn) && (conn->finishing || conn->eof || gateway_drains(conn->gateway))) {
+    if (!conn->lingering && output_empty(conn) && (conn->finishing || conn->eof || gateway_drains(conn->gateway)) &&
+        (!conn->secure || secure_end(conn))) {
         if (conn->eof)
             conn_close(conn);
         else
@@ -216,7 +230,12 @@ void conn_tick(struct kt_conn *conn, kt_time_ms now_ms)
             conn_close(conn);
         return;
     }
-    if (conn->writing > 0) {
+    if (conn->secure && secure_late(conn, now_ms)) {
+        secure_tell_late(conn);
+        conn_close(conn);
+        return;
+    }
+    if (conn->writing > 0 || (conn->secure && secure_writing(conn))) {
         size_t left = uv_stream_get_write_queue_size((uv_stream_t *)&conn->tcp);
 
         if (left != conn->write_left) {
@@ -238,6 +257,8 @@ static void on_closed(uv_handle_t *handle)
     struct kt_conn *conn = KT_CONTAINER(handle, struct kt_conn, tcp);
     struct kt_gateway *gateway = conn->gateway;
 
+    if (conn->secure)
+        secure_free(conn); /* not before: a write under way was of its memory */
     conn->handle_closed = true;
     conn_settle(conn);
     gateway_handle_closed(gateway);

@@ -27,6 +27,7 @@ static void free_gateway(struct kt_gateway *gateway)
 
     while ((listener = kt_list_first(&gateway->listeners, struct kt_listener, link))) {
         kt_list_remove(&listener->link);
+        kt_tls_context_drop(listener->tls);
         kt_free(listener);
     }
     kt_free(gateway);
@@ -269,6 +270,7 @@ enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const struct kt_liste
     listener->gateway = gateway;
     listener->protocol = protocol;
     listener->settings = options->settings;
+    listener->tls = kt_tls_context_acquire(options->tls);
     listener->idle_ms = (kt_time_ms)options->idle_s * 1000;
     kt_list_init(&listener->conns);
     kt_list_append(&gateway->listeners, &listener->link);
@@ -286,6 +288,21 @@ enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const struct kt_liste
         *port = bound_port(&listener->tcp);
     name_operations(kt_dispatch_metrics(gateway->options.dispatch), protocol);
     return KT_OK;
+}
+
+void kt_gateway_set_tls(struct kt_gateway *gateway, struct kt_tls_context *tls)
+{
+    struct kt_list *link;
+
+    kt_list_each (link, &gateway->listeners) {
+        struct kt_listener *listener = KT_CONTAINER(link, struct kt_listener, link);
+        struct kt_tls_context *before = listener->tls;
+
+        if (!before)
+            continue;
+        listener->tls = kt_tls_context_acquire(tls);
+        kt_tls_context_drop(before);
+    }
 }
 
 void kt_gateway_counts(const struct kt_gateway *gateway, const char *protocol, struct kt_gateway_counts *counts)

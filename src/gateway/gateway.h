@@ -7,6 +7,7 @@
 #define KT_GATEWAY_GATEWAY_H
 
 #include "gateway/protocol.h"
+#include "wire/tls.h"
 
 struct kt_gateway;
 
@@ -18,9 +19,10 @@ struct kt_gateway_options {
 
 struct kt_listen_options {
     const struct kt_protocol *protocol;
-    const char *address;  /* "host:port"; port 0 takes any (tests) */
-    unsigned idle_s;      /* a connection without a request for so long is closed; 0: never */
-    const void *settings; /* the protocol's own; borrowed until close */
+    const char *address;        /* "host:port"; port 0 takes any (tests) */
+    unsigned idle_s;            /* a connection without a request for so long is closed; 0: never */
+    const void *settings;       /* the protocol's own; borrowed until close */
+    struct kt_tls_context *tls; /* of kt_tls_gate_create; NULL: plain. The listener takes a reference of its own */
 };
 
 KT_MUST_USE enum kt_code kt_gateway_open(const struct kt_gateway_options *options, struct kt_gateway **gateway,
@@ -28,6 +30,8 @@ KT_MUST_USE enum kt_code kt_gateway_open(const struct kt_gateway_options *option
 /* May be called several times. port gets what was bound; may be NULL. */
 KT_MUST_USE enum kt_code kt_gateway_listen(struct kt_gateway *gateway, const struct kt_listen_options *options,
                                            unsigned *port, struct kt_error *error);
+/* What the listeners that have TLS use for connections from now on. */
+void kt_gateway_set_tls(struct kt_gateway *gateway, struct kt_tls_context *tls);
 unsigned kt_gateway_connections(const struct kt_gateway *gateway);
 
 /* Of all listeners of one protocol, since the gateway was opened. */

@@ -1,5 +1,5 @@
-/* The inside of the gateway: gateway.c owns listeners and the loop's handles, conn.c connections, output.c what leaves.
- */
+/* The inside of the gateway: gateway.c owns listeners and the loop's handles, conn.c connections, output.c what leaves,
+ * secure.c TLS. */
 #ifndef KT_GATEWAY_GATEWAY_INTERNAL_H
 #define KT_GATEWAY_GATEWAY_INTERNAL_H
 
@@ -7,6 +7,12 @@
 
 #include "gateway/gateway.h"
 #include "gateway/limits.h"
+
+/* One reason that the log was told. */
+struct told {
+    kt_time_ms at_ms; /* 0: never */
+    uint64_t untold;  /* times since */
+};
 
 struct kt_listener {
     struct kt_gateway *gateway;
@@ -17,7 +23,9 @@ struct kt_listener {
     struct kt_list conns; /* open ones */
     unsigned count;       /* of conns */
     uint64_t accepted, refused, bytes_in, bytes_out;
-    bool closed; /* takes no more */
+    bool closed;                /* takes no more */
+    struct kt_tls_context *tls; /* NULL: plain */
+    struct told told[KT_TLS_FAILURE_COUNT];
     uv_tcp_t tcp;
 };
 
@@ -39,6 +47,7 @@ struct kt_gateway {
     void (*closed)(void *data);
     void *closed_data;
     char scratch[KT_READ_BYTES];
+    uint8_t plain[KT_READ_BYTES]; /* decrypted out of scratch */
 };
 
 struct kt_conn {
@@ -63,6 +72,8 @@ struct kt_conn {
     size_t write_left;      /* of the write under way, when last looked at */
     kt_time_ms linger_until_ms;
     struct kt_buf *memory_out; /* of a connection in memory: where answers go */
+    struct secure *secure;     /* NULL: plain */
+    bool looked_at;            /* a plain one: whether its client speaks TLS */
     bool reading;
     bool eof;       /* the client sends nothing more */
     bool finishing; /* nothing more is taken */
@@ -118,6 +129,34 @@ enum kt_hold output_hold(const struct kt_conn *conn);
 bool output_push_more(struct kt_conn *conn);
 /* Drops the answers that are ready; those under way find the connection gone. Not those of a write under way. */
 void output_drop(struct kt_conn *conn);
+
+/* Ready answers from the head on, without what is sent of the first one. Returns how many. */
+unsigned output_gather(struct kt_conn *conn, uv_buf_t pieces[KT_WRITE_PIECES_MAX], size_t *bytes);
+/* Removes n sent bytes from the head of the answers; whole ones are freed, and empty ones that follow. */
+void output_sent(struct kt_conn *conn, size_t n);
+/* Bytes that are output and no answers: more of them, and less. */
+void output_count(struct kt_conn *conn, size_t more, size_t less);
+
+/* secure.c: what a connection with TLS does instead. */
+
+void secure_open(struct kt_conn *conn);
+/* Its handle is closed. */
+void secure_free(struct kt_conn *conn);
+/* The first bytes of a plain connection: says in the log if they are TLS. */
+void secure_look(struct kt_conn *conn, struct kt_slice first);
+/* Bytes from the socket. At the end in order, eof is set; after a failure, finishing. */
+void secure_take(struct kt_conn *conn, struct kt_slice bytes);
+/* Whether the handshake should have been done by now, and saying so in the log. */
+bool secure_late(const struct kt_conn *conn, kt_time_ms now_ms);
+void secure_tell_late(struct kt_conn *conn);
+/* As output_flush. */
+bool secure_flush(struct kt_conn *conn);
+/* A write is under way. */
+bool secure_writing(const struct kt_conn *conn);
+/* Nothing encrypted waits to be sent. */
+bool secure_empty(const struct kt_conn *conn);
+/* Tells the client, once, that nothing follows. true: that has left. May close the connection, and is false then. */
+bool secure_end(struct kt_conn *conn);
 
 /* gateway.c */
 

@@ -34,6 +34,17 @@
 /* Pieces handed to the kernel in one write; the rest follows in the next. Below IOV_MAX (1024). */
 #define KT_WRITE_PIECES_MAX 64
 
+/* Of answers that are encrypted at once: what a TLS connection costs more than a plain one when its client reads
+ * slowly. */
+#define KT_SEAL_BYTES (64u << 10)
+
+/* A TLS handshake must be done so long after the connection began, or after the listener's idle time if that is less.
+ */
+#define KT_SHAKE_MS 10000
+
+/* Why clients' TLS fails is told once in so long for each reason: one wrong client tries again for ever. */
+#define KT_TELL_TLS_EVERY_MS 60000
+
 /* Connections that the kernel may hold for us before we accept them. */
 #define KT_LISTEN_BACKLOG 1024
 

@@ -32,6 +32,12 @@ static void uncount_out(struct kt_conn *conn, size_t bytes)
         conn->gateway->out_bytes -= bytes;
 }
 
+void output_count(struct kt_conn *conn, size_t more, size_t less)
+{
+    count_out(conn, more);
+    uncount_out(conn, less);
+}
+
 static struct kt_answer *first_answer(const struct kt_conn *conn)
 {
     return kt_list_first(&conn->answers, struct kt_answer, link);
@@ -47,7 +53,7 @@ static void free_answer(struct kt_answer *answer)
 
 bool output_empty(const struct kt_conn *conn)
 {
-    return conn->answer_count == 0;
+    return conn->answer_count == 0 && (!conn->secure || secure_empty(conn));
 }
 
 bool output_open(const struct kt_conn *conn)
@@ -170,8 +176,7 @@ bool output_push_more(struct kt_conn *conn)
     return conn->answer_count != before;
 }
 
-/* Removes n sent bytes from the head of the answers; a whole answer is freed. */
-static void sent(struct kt_conn *conn, size_t n)
+void output_sent(struct kt_conn *conn, size_t n)
 {
     struct kt_answer *answer;
 
@@ -184,8 +189,7 @@ static void sent(struct kt_conn *conn, size_t n)
     conn->head_sent += n;
 }
 
-/* Ready answers from the head on, without what is sent of the first one. */
-static unsigned gather(struct kt_conn *conn, uv_buf_t pieces[KT_WRITE_PIECES_MAX], size_t *bytes)
+unsigned output_gather(struct kt_conn *conn, uv_buf_t pieces[KT_WRITE_PIECES_MAX], size_t *bytes)
 {
     struct kt_list *link;
     unsigned count = 0;
@@ -227,7 +231,7 @@ static void on_written(uv_write_t *write, int status)
 /* An empty answer at the head (a protocol with nothing to say) is sent by forgetting it: a write of no bytes is not. */
 static void forget_empty(struct kt_conn *conn)
 {
-    sent(conn, 0);
+    output_sent(conn, 0);
 }
 
 bool output_flush(struct kt_conn *conn)
@@ -236,9 +240,11 @@ bool output_flush(struct kt_conn *conn)
     size_t bytes;
     unsigned count;
 
+    if (conn->secure)
+        return secure_flush(conn);
     if (conn->memory_out || conn->writing > 0)
         return true;
-    for (forget_empty(conn); (count = gather(conn, pieces, &bytes)) > 0; forget_empty(conn)) {
+    for (forget_empty(conn); (count = output_gather(conn, pieces, &bytes)) > 0; forget_empty(conn)) {
         int n = uv_try_write((uv_stream_t *)&conn->tcp, pieces, count);
 
         if (n == UV_EAGAIN)
@@ -250,11 +256,11 @@ bool output_flush(struct kt_conn *conn)
         if (n > 0)
             conn->active_ms = uv_now(conn->gateway->options.loop);
         conn->listener->bytes_out += (size_t)n;
-        sent(conn, (size_t)n);
+        output_sent(conn, (size_t)n);
         if ((size_t)n == bytes)
             continue;
         /* The socket is full: the rest of these pieces goes when the kernel has room. */
-        count = gather(conn, pieces, &bytes);
+        count = output_gather(conn, pieces, &bytes);
         if (uv_write(&conn->write, (uv_stream_t *)&conn->tcp, pieces, count, on_written) != 0) {
             conn_close(conn);
             return false;

@@ -134,15 +134,22 @@ static enum kt_code open_cluster(struct kt_node *node, struct kt_error *error)
     return code;
 }
 
-void kt_node_reload(struct kt_node *node)
+/* NULL if no port for clients has TLS. */
+static enum kt_code read_gate_tls(const struct kt_settings *settings, struct kt_tls_context **tls,
+                                  struct kt_error *error)
+{
+    struct kt_tls_gate_files files = {.certificate = settings->gate_certificate,
+                                      .key = settings->gate_key,
+                                      .client_ca = settings->gate_verify ? settings->gate_ca : NULL};
+    *tls = NULL;
+    return settings->gate_tls || settings->kv_tls ? kt_tls_gate_create(&files, tls, error) : KT_OK;
+}
+
+static void reload_cluster_tls(struct kt_node *node)
 {
     struct kt_error error = {.text = ""};
     struct kt_tls_context *tls = NULL;
 
-    if (!node->cluster || !node->settings->tls_ca) {
-        kt_info("node", "nothing to reload: cluster.tls is not set, and no other setting changes without a restart");
-        return;
-    }
     if (read_tls(node->settings, &tls, &error) != KT_OK) {
         kt_fail("node", "cluster.tls stays as it was: %s", error.text);
         return;
@@ -150,6 +157,34 @@ void kt_node_reload(struct kt_node *node)
     kt_cluster_set_tls(node->cluster, tls);
     kt_tls_context_drop(tls);
     kt_info("node", "certificates read again: new connections between the nodes use them");
+}
+
+static void reload_gate_tls(struct kt_node *node)
+{
+    struct kt_error error = {.text = ""};
+    struct kt_tls_context *tls = NULL;
+
+    if (read_gate_tls(node->settings, &tls, &error) != KT_OK) {
+        kt_fail("node", "tls stays as it was: %s", error.text);
+        return;
+    }
+    kt_gateway_set_tls(node->gateway, tls);
+    kt_tls_context_drop(tls);
+    kt_info("node", "certificates read again: new connections of clients use them");
+}
+
+void kt_node_reload(struct kt_node *node)
+{
+    bool between = node->cluster && node->settings->tls_ca;
+    bool clients = node->gateway && (node->settings->gate_tls || node->settings->kv_tls);
+
+    if (between)
+        reload_cluster_tls(node);
+    if (clients)
+        reload_gate_tls(node);
+    if (!between && !clients)
+        kt_info("node", "nothing to reload: neither cluster.tls nor tls is set, and no other setting changes without a "
+                        "restart");
 }
 
 static enum kt_code open_auth(struct kt_node *node, struct kt_error *error)
@@ -187,9 +222,36 @@ static enum kt_code open_dispatch(struct kt_node *node, struct kt_error *error)
     return kt_dispatch_open(&options, &node->dispatch, error);
 }
 
+static enum kt_code listen_rcp(struct kt_node *node, struct kt_tls_context *tls, unsigned *port, struct kt_error *error)
+{
+    const struct kt_settings *settings = node->settings;
+    struct kt_listen_options options = {.protocol = &kt_proto_rcp,
+                                        .address = settings->bind_addr,
+                                        .idle_s = (unsigned)settings->idle_timeout_s,
+                                        .settings = &node->rcp,
+                                        .tls = settings->gate_tls ? tls : NULL};
+    node->rcp.fsync_policy = settings->fsync_policy;
+    node->rcp.tls = settings->gate_tls;
+    return kt_gateway_listen(node->gateway, &options, port, error);
+}
+
+static enum kt_code listen_kv(struct kt_node *node, struct kt_tls_context *tls, unsigned *port, struct kt_error *error)
+{
+    const struct kt_settings *settings = node->settings;
+    struct kt_listen_options options = {.protocol = &kt_proto_kv,
+                                        .address = settings->kv_address,
+                                        .idle_s = (unsigned)settings->kv_idle_s,
+                                        .settings = &node->kv,
+                                        .tls = settings->kv_tls ? tls : NULL};
+    node->kv.revision = settings->kv_revision;
+    node->kv.success_code = (uint16_t)settings->kv_success_code;
+    return settings->kv_address ? kt_gateway_listen(node->gateway, &options, port, error) : KT_OK;
+}
+
 static enum kt_code open_listeners(struct kt_node *node, struct kt_error *error)
 {
     const struct kt_settings *settings = node->settings;
+    struct kt_tls_context *tls = NULL;
     struct kt_gateway_options options = {
         .loop = node->loop,
         .dispatch = node->dispatch,
@@ -200,29 +262,19 @@ static enum kt_code open_listeners(struct kt_node *node, struct kt_error *error)
     if (code != KT_OK)
         return code;
 
-    node->rcp.fsync_policy = settings->fsync_policy;
-    struct kt_listen_options rcp = {.protocol = &kt_proto_rcp,
-                                    .address = settings->bind_addr,
-                                    .idle_s = (unsigned)settings->idle_timeout_s,
-                                    .settings = &node->rcp};
-    code = kt_gateway_listen(node->gateway, &rcp, &rcp_port, error);
+    code = read_gate_tls(settings, &tls, error);
+    if (code == KT_OK)
+        code = listen_rcp(node, tls, &rcp_port, error);
+    if (code == KT_OK)
+        code = listen_kv(node, tls, &kv_port, error);
+    kt_tls_context_drop(tls);
     if (code != KT_OK)
         return code;
-
-    node->kv.revision = settings->kv_revision;
-    node->kv.success_code = (uint16_t)settings->kv_success_code;
-    struct kt_listen_options kv = {.protocol = &kt_proto_kv,
-                                   .address = settings->kv_address,
-                                   .idle_s = (unsigned)settings->kv_idle_s,
-                                   .settings = &node->kv};
-    if (settings->kv_address)
-        code = kt_gateway_listen(node->gateway, &kv, &kv_port, error);
-    if (code != KT_OK)
-        return code;
-    kt_info("node", "serving node=%llu cluster=%s members=%zu rcp=%s (port %u) kv=%s (port %u) http=%s peers=%s",
+    kt_info("node", "serving node=%llu cluster=%s members=%zu rcp=%s (port %u%s) kv=%s (port %u%s) http=%s peers=%s",
             (unsigned long long)settings->node_id, settings->cluster_name, settings->members.count, settings->bind_addr,
-            rcp_port, settings->kv_address ? settings->kv_address : "off", kv_port,
-            settings->admin_address ? settings->admin_address : "off", settings->cluster_listen);
+            rcp_port, settings->gate_tls ? ", TLS" : "", settings->kv_address ? settings->kv_address : "off", kv_port,
+            settings->kv_tls ? ", TLS" : "", settings->admin_address ? settings->admin_address : "off",
+            settings->cluster_listen);
     return KT_OK;
 }
 

@@ -33,7 +33,8 @@ enum kt_node_outcome {
     KT_NODE_REPLACED,     /* the cluster has another member in its place: it must not run with this data any more */
 };
 enum kt_node_outcome kt_node_outcome(const struct kt_node *node);
-/* Reads what may change without a restart: the files of cluster.tls. Says in the log what came of it. Loop's thread. */
+/* Reads what may change without a restart: the files of cluster.tls and tls. Says in the log what came of it. Loop's
+ * thread. */
 void kt_node_reload(struct kt_node *node);
 /* Begins the planned stop; more calls change nothing. Loop's thread. Blocks up to node.stop_timeout_ms in LEAVING. */
 void kt_node_stop(struct kt_node *node);

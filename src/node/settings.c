@@ -340,7 +340,6 @@ static enum kt_code set_value(struct kt_settings *settings, const struct kt_sett
     int len = (int)KT_MIN(text.len, (size_t)100);
     struct kt_address address;
     uint64_t number;
-    bool on;
     enum kt_code code;
 
     if (text.len > KT_SETTINGS_TEXT_MAX * 4 || (text.len && memchr(text.data, '\0', text.len)))
@@ -390,10 +389,6 @@ static enum kt_code set_value(struct kt_settings *settings, const struct kt_sett
         return kt_error_set(error, KT_BAD_REQUEST, "users can only be given in a file");
     case KT_SETTING_INERT:
         kt_warn("settings", "%s has no effect: %s", row->name, row->sentence);
-        return KT_OK;
-    case KT_SETTING_REFUSED:
-        if (!parse_switch(text, &on) || on)
-            return kt_error_set(error, KT_NOT_AVAILABLE, "%s", row->sentence);
         return KT_OK;
     }
     return kt_error_set(error, KT_INTERNAL, "a setting of an unknown kind");
@@ -503,6 +498,22 @@ static enum kt_code check_tls(const struct kt_settings *settings, struct kt_erro
                                        : "key");
 }
 
+static enum kt_code check_gate_tls(const struct kt_settings *settings, struct kt_error *error)
+{
+    const char *on = settings->gate_tls ? "tls.enabled" : settings->kv_tls ? "listen.kv.tls" : NULL;
+
+    if (on && (!settings->gate_certificate || !settings->gate_key))
+        return kt_error_set(error, KT_BAD_REQUEST, "%s is on, but tls.%s is not set", on,
+                            settings->gate_certificate ? "key_path" : "cert_path");
+    if (settings->gate_verify && !settings->gate_ca)
+        return kt_error_set(error, KT_BAD_REQUEST, "tls.require_client_cert is on, but tls.client_ca_path is not set");
+    if (settings->gate_verify && !on)
+        kt_warn("settings", "tls.require_client_cert has no effect: tls.enabled is off");
+    if (settings->gate_ca && !settings->gate_verify)
+        kt_warn("settings", "tls.client_ca_path has no effect: tls.require_client_cert is off");
+    return KT_OK;
+}
+
 #define PEER_ADDRESS "127.0.0.1:7501" /* of a node that is a cluster of its own and was told nothing */
 
 enum kt_code kt_settings_finish(struct kt_settings *settings, struct kt_error *error)
@@ -535,5 +546,7 @@ enum kt_code kt_settings_finish(struct kt_settings *settings, struct kt_error *e
                             "cluster.heartbeat_ms %llu is more than a third of cluster.election_ms %llu",
                             (unsigned long long)settings->heartbeat_ms, (unsigned long long)settings->election_ms);
     enum kt_code code = check_tls(settings, error);
+    if (code == KT_OK)
+        code = check_gate_tls(settings, error);
     return code == KT_OK ? check_exposure(settings, error) : code;
 }

@@ -56,7 +56,6 @@ enum kt_setting_kind {
     KT_SETTING_USERS,   /* struct kt_settings_users; from the file only */
     KT_SETTING_MEMBERS, /* struct kt_settings_members */
     KT_SETTING_INERT,   /* known from older configurations, without effect here: accepted with a warning */
-    KT_SETTING_REFUSED, /* known, but asking for something that this version does not have: only "false" passes */
 };
 
 enum kt_setting_source { KT_FROM_DEFAULT, KT_FROM_FILE, KT_FROM_ENVIRONMENT, KT_FROM_COMMAND_LINE };
@@ -94,6 +93,8 @@ struct kt_settings {
     struct kt_settings_users users;
     char *kv_address, *kv_revision;
     uint64_t kv_success_code, kv_idle_s;
+    bool gate_tls, kv_tls, gate_verify;
+    char *gate_certificate, *gate_key, *gate_ca; /* what clients of both ports are shown, and who signs theirs */
     char *admin_address, *metrics_address;
     bool metrics_enabled;
     uint64_t node_id;

@@ -5,7 +5,7 @@
 
 static bool is_shown(const struct kt_setting *row)
 {
-    return row->kind != KT_SETTING_INERT && row->kind != KT_SETTING_REFUSED;
+    return row->kind != KT_SETTING_INERT;
 }
 
 static const char *kind_name(const struct kt_setting *row)
@@ -29,7 +29,6 @@ static const char *kind_name(const struct kt_setting *row)
     case KT_SETTING_MEMBERS:
         return "list of id@host:port";
     case KT_SETTING_INERT:
-    case KT_SETTING_REFUSED:
         break;
     }
     return "anything";
@@ -68,7 +67,7 @@ void kt_settings_markdown(FILE *out)
         "Sources, later wins: defaults, the YAML file (`--config FILE`, or `KONTIKI_CONFIG`, or `RSTMDB_CONFIG`), the\n"
         "environment, `--set name=value`. In the file, names are nested: `network: {bind_addr: ...}`. Unknown names "
         "and values\nthat cannot be understood are refused at start. `kontikid --print-config` shows what would be "
-        "used.\n`SIGHUP` reads the files of `cluster.tls` again; everything else needs a restart.\n\n"
+        "used.\n`SIGHUP` reads the files of `cluster.tls` and `tls` again; everything else needs a restart.\n\n"
         "| Setting | Type | Default | Bounds, unit | Environment | Meaning |\n|---|---|---|---|---|---|\n",
         out);
     for (size_t i = 0; i < kt_setting_count; i++) {
@@ -86,15 +85,13 @@ void kt_settings_markdown(FILE *out)
         }
         fprintf(out, " | %s |\n", row->sentence);
     }
-    fputs("\n## Accepted, but without effect or refused\n\n"
+    fputs("\n## Accepted, but without effect\n\n"
           "Names that configurations of rstmdb may carry.\n\n| Setting | What happens | Reason |\n|---|---|---|\n",
           out);
     for (size_t i = 0; i < kt_setting_count; i++) {
         const struct kt_setting *row = &kt_setting_rows[i];
         if (!is_shown(row))
-            fprintf(out, "| `%s` | %s | %s |\n", row->name,
-                    row->kind == KT_SETTING_INERT ? "a warning in the log" : "anything but `false` is refused",
-                    row->sentence);
+            fprintf(out, "| `%s` | a warning in the log | %s |\n", row->name, row->sentence);
     }
 }
 
@@ -150,7 +147,6 @@ static void print_value(const struct kt_settings *settings, const struct kt_sett
         fputc(']', out);
         break;
     case KT_SETTING_INERT:
-    case KT_SETTING_REFUSED:
         break;
     }
 }

@@ -170,6 +170,11 @@ static enum kt_code fail_certificate(struct kt_tls *tls, long verdict)
     }
 }
 
+static enum kt_code fail_old(struct kt_tls *tls)
+{
+    return fail(tls, KT_TLS_OLD, "it does not speak TLS %s", tls->context->gate ? "1.2 or 1.3" : "1.3");
+}
+
 /* The other side sent an alert: what it has against this node. */
 static enum kt_code fail_alert(struct kt_tls *tls, int alert)
 {
@@ -180,6 +185,8 @@ static enum kt_code fail_alert(struct kt_tls *tls, int alert)
     case SSL_AD_CERTIFICATE_EXPIRED:
         return fail(tls, KT_TLS_REFUSED_EXPIRED, "it refuses this node's certificate: expired");
     case SSL_AD_CERTIFICATE_UNKNOWN:
+        if (tls->context->gate) /* of a client it means anything */
+            return fail(tls, KT_TLS_REFUSED, "it refuses this node's certificate");
         return fail(tls, KT_TLS_REFUSED_NAME,
                     "it refuses this node's certificate: it does not name the node it looks for");
     case SSL_AD_BAD_CERTIFICATE:
@@ -191,7 +198,7 @@ static enum kt_code fail_alert(struct kt_tls *tls, int alert)
     case SSL_AD_CERTIFICATE_REQUIRED:
         return fail(tls, KT_TLS_REFUSED, "it refuses this node's certificate: %s", SSL_alert_desc_string_long(alert));
     case SSL_AD_PROTOCOL_VERSION:
-        return fail(tls, KT_TLS_OLD, "it does not speak TLS 1.3");
+        return fail_old(tls);
     default:
         return fail(tls, KT_TLS_BROKEN, "it ended TLS: %s", SSL_alert_desc_string_long(alert));
     }
@@ -219,7 +226,7 @@ static enum kt_code explain(struct kt_tls *tls, int result)
     if (of_ssl && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
         return fail(tls, KT_TLS_NO_CERTIFICATE, "it shows no certificate");
     if (of_ssl && (reason == SSL_R_UNSUPPORTED_PROTOCOL || reason == SSL_R_WRONG_SSL_VERSION))
-        return fail(tls, KT_TLS_OLD, "it does not speak TLS 1.3");
+        return fail_old(tls);
     if (of_ssl && reason > SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + UINT8_MAX)
         return fail_alert(tls, reason - SSL_AD_REASON_OFFSET);
     return fail(tls, KT_TLS_BROKEN, "TLS failed: %s", text ? text : "for no reason that it gives");
@@ -316,7 +323,7 @@ enum kt_code kt_tls_write(struct kt_tls *tls, const struct kt_slice *pieces, siz
     size_t held = 0, total = 0;
     enum kt_code code = KT_OK;
 
-    if (tls->failure || !tls->done)
+    if (!tls->done || (tls->failure && !(tls->failure == KT_TLS_ENDED && tls->context->gate)))
         return KT_BAD_CREDENTIALS;
     ERR_clear_error();
     for (size_t i = 0; i < count; i++)
@@ -347,6 +354,15 @@ enum kt_code kt_tls_write(struct kt_tls *tls, const struct kt_slice *pieces, siz
     if (held > 0 && code == KT_OK)
         code = write_record(tls, record, held);
     return code;
+}
+
+void kt_tls_end(struct kt_tls *tls)
+{
+    if (!tls->done || (tls->failure && tls->failure != KT_TLS_ENDED))
+        return;
+    ERR_clear_error();
+    (void)SSL_shutdown(tls->ssl); /* the answer to it is not waited for */
+    ERR_clear_error();
 }
 
 struct kt_buf *kt_tls_output(struct kt_tls *tls)

@@ -1,12 +1,17 @@
 /*
- * Mutual TLS 1.3 (RFC 8446) between nodes, over memory: a session takes encrypted bytes in, gives plain bytes out, and
+ * TLS over memory: a session takes encrypted bytes in, gives plain bytes out, and
  * the reverse. Sockets are its caller's: an event loop feeds what it read, a thread that blocks does the same.
  *
  *   socket ─▶ kt_tls_feed ─▶ kt_tls_read ─▶ plain          plain ─▶ kt_tls_write ─▶ kt_tls_output ─▶ socket
  *
- * Both sides show a certificate that an authority of the context signed. Whom it names is a URI in its subject
- * alternative names, "kontiki:node:<id>" (certificate.h); host names are not looked at, because a node is who it is
- * wherever it runs. No renegotiation, no compression, no resumption: no tickets, no early data.
+ * Between nodes: mutual TLS 1.3 (RFC 8446). Both sides show a certificate that an authority of the context signed. Whom
+ * it names is a URI in its subject alternative names, "kontiki:node:<id>" (certificate.h); host names are not looked
+ * at, because a node is who it is wherever it runs.
+ *
+ * For clients: TLS 1.2 (RFC 5246) or 1.3, of which a node is the server. It shows its certificate; what that says is
+ * the clients' business. They show one only where the context asks for it.
+ *
+ * No renegotiation, no compression, no resumption: no tickets, no early data.
  *
  * A context may be used by any threads at once; a session by one thread at a time.
  */
@@ -36,6 +41,16 @@ struct kt_tls_files {
  */
 KT_MUST_USE enum kt_code kt_tls_context_create(const struct kt_tls_files *files, struct kt_tls_context **context,
                                                struct kt_error *error);
+
+struct kt_tls_gate_files {
+    const char *certificate; /* PEM: as above, without a node in it */
+    const char *key;         /* PEM, not encrypted: PKCS#1, PKCS#8 or SEC1 */
+    const char *client_ca;   /* PEM: every client must show a certificate that one of these signed; NULL: none must */
+};
+
+/* The same for clients' connections; only KT_TLS_SERVER, and expected 0, go with it. */
+KT_MUST_USE enum kt_code kt_tls_gate_create(const struct kt_tls_gate_files *files, struct kt_tls_context **context,
+                                            struct kt_error *error);
 /* One more reference, which is returned; NULL stays NULL. Sessions hold one of their own. */
 struct kt_tls_context *kt_tls_context_acquire(struct kt_tls_context *context);
 /* NULL is harmless. */
@@ -47,7 +62,7 @@ enum kt_tls_role { KT_TLS_CLIENT, KT_TLS_SERVER };
 enum kt_tls_failure {
     KT_TLS_FINE,
     KT_TLS_NOT_TLS,           /* the other side does not speak TLS */
-    KT_TLS_OLD,               /* the other side does not speak TLS 1.3 */
+    KT_TLS_OLD,               /* the other side does not speak a version that is taken here */
     KT_TLS_EXPIRED,           /* its certificate: not valid any more */
     KT_TLS_NOT_YET,           /* its certificate: not valid yet */
     KT_TLS_UNKNOWN_AUTHORITY, /* its certificate: nobody known signed it */
@@ -65,7 +80,7 @@ enum kt_tls_failure {
 
 /* expected: the node that the other side's certificate must name; 0: not known yet (kt_tls_names asks later). */
 struct kt_tls *kt_tls_create(struct kt_tls_context *context, enum kt_tls_role role, kt_node_id expected);
-/* Says nothing to the other side: frames and transfers know their own end. NULL is harmless. */
+/* Says nothing to the other side (kt_tls_end): frames and transfers know their own end. NULL is harmless. */
 void kt_tls_free(struct kt_tls *tls);
 
 /*
@@ -82,8 +97,13 @@ void kt_tls_forget(struct kt_tls *tls);
 KT_MUST_USE enum kt_code kt_tls_shake(struct kt_tls *tls);
 /* Plain bytes, once the handshake is done. KT_OK: *got of them, at least 1; KT_MORE: feed more; else it failed. */
 KT_MUST_USE enum kt_code kt_tls_read(struct kt_tls *tls, uint8_t *to, size_t room, size_t *got);
-/* Encrypts all pieces into the output, in as few records as there can be. KT_OK, or it failed. */
+/*
+ * Encrypts all pieces into the output, in as few records as there can be. KT_OK, or it failed. A client that ended its
+ * direction in order (KT_TLS_ENDED) can still be answered.
+ */
 KT_MUST_USE enum kt_code kt_tls_write(struct kt_tls *tls, const struct kt_slice *pieces, size_t count);
+/* Tells the other side that nothing follows: the last that is written. Harmless before the handshake is done. */
+void kt_tls_end(struct kt_tls *tls);
 /* What is to be sent: the caller sends it and consumes or takes it. Every call of a session may add to it. */
 struct kt_buf *kt_tls_output(struct kt_tls *tls);
 

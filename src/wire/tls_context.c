@@ -99,30 +99,37 @@ static enum kt_code check_file(const char *path, bool secret, struct kt_error *e
     return KT_OK;
 }
 
-static enum kt_code load(SSL_CTX *ssl, const struct kt_tls_files *files, struct kt_error *error)
+static enum kt_code load_authorities(SSL_CTX *ssl, const char *path, struct kt_error *error)
 {
-    const char *const paths[] = {files->ca, files->certificate, files->key};
-    for (size_t i = 0; i < KT_COUNT(paths); i++) {
-        enum kt_code code = check_file(paths[i], paths[i] == files->key, error);
-        if (code != KT_OK)
-            return code;
-    }
-    if (SSL_CTX_load_verify_file(ssl, files->ca) != 1)
-        return refuse(files->ca, "no certificates of authorities", error);
-    if (SSL_CTX_use_certificate_chain_file(ssl, files->certificate) != 1)
-        return refuse(files->certificate, "no certificate", error);
-    if (SSL_CTX_use_PrivateKey_file(ssl, files->key, SSL_FILETYPE_PEM) != 1)
-        return refuse(files->key, "no key without a passphrase that fits the certificate", error);
+    enum kt_code code = check_file(path, false, error);
+    if (code != KT_OK)
+        return code;
+    if (SSL_CTX_load_verify_file(ssl, path) != 1)
+        return refuse(path, "no certificates of authorities", error);
     return KT_OK;
 }
 
-static void warn_of_end(const char *path, const X509 *certificate)
+static enum kt_code load_own(SSL_CTX *ssl, const char *certificate, const char *key, struct kt_error *error)
+{
+    enum kt_code code = check_file(certificate, false, error);
+    if (code == KT_OK)
+        code = check_file(key, true, error);
+    if (code != KT_OK)
+        return code;
+    if (SSL_CTX_use_certificate_chain_file(ssl, certificate) != 1)
+        return refuse(certificate, "no certificate", error);
+    if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) != 1)
+        return refuse(key, "no key without a passphrase that fits the certificate", error);
+    return KT_OK;
+}
+
+static void warn_of_end(const char *path, const X509 *certificate, const char *others)
 {
     int days = 0, seconds = 0;
     if (ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(certificate)) != 1)
         return;
     if (days < 0 || seconds < 0)
-        kt_fail(LOG, "the certificate %s has expired: other nodes refuse it", path);
+        kt_fail(LOG, "the certificate %s has expired: %s refuse it", path, others);
     else if (days < WARN_DAYS)
         kt_warn(LOG, "the certificate %s expires in %d days", path, days);
 }
@@ -152,34 +159,27 @@ static enum kt_code check_own(SSL_CTX *ssl, const struct kt_tls_files *files, st
     if (!good)
         return kt_error_set(error, KT_BAD_REQUEST, "%.80s: no authority in %.80s signed the certificate: %.60s",
                             files->certificate, files->ca, X509_verify_cert_error_string(verdict));
-    warn_of_end(files->certificate, certificate);
+    warn_of_end(files->certificate, certificate, "other nodes");
     return KT_OK;
 }
 
-static SSL_CTX *create_ssl(void)
+static SSL_CTX *create_ssl(int oldest)
 {
     SSL_CTX *ssl = SSL_CTX_new(TLS_method());
-    KT_CHECK(ssl && SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) == 1 &&
+    KT_CHECK(ssl && SSL_CTX_set_min_proto_version(ssl, oldest) == 1 &&
              SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) == 1);
     SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     KT_CHECK(SSL_CTX_set_num_tickets(ssl, 0) == 1);
     /* An idle session keeps no record buffers: 33 KiB of each. */
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, tls_judge);
     SSL_CTX_set_default_passwd_cb(ssl, no_passphrase);
     return ssl;
 }
 
-enum kt_code kt_tls_context_create(const struct kt_tls_files *files, struct kt_tls_context **context,
-                                   struct kt_error *error)
+/* Owns ssl from here, also when code is no KT_OK. */
+static enum kt_code finish(SSL_CTX *ssl, enum kt_code code, bool gate, struct kt_tls_context **context)
 {
-    *context = NULL;
-    ERR_clear_error();
-    SSL_CTX *ssl = create_ssl();
-    enum kt_code code = load(ssl, files, error);
-    if (code == KT_OK)
-        code = check_own(ssl, files, error);
     if (code != KT_OK) {
         SSL_CTX_free(ssl);
         return code;
@@ -187,7 +187,49 @@ enum kt_code kt_tls_context_create(const struct kt_tls_files *files, struct kt_t
     struct kt_tls_context *created = kt_zalloc(sizeof(*created));
     created->ssl = ssl;
     created->buffers = tls_buffers();
+    created->gate = gate;
     atomic_init(&created->references, 1);
     *context = created;
     return KT_OK;
+}
+
+enum kt_code kt_tls_context_create(const struct kt_tls_files *files, struct kt_tls_context **context,
+                                   struct kt_error *error)
+{
+    *context = NULL;
+    ERR_clear_error();
+    SSL_CTX *ssl = create_ssl(TLS1_3_VERSION);
+    SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, tls_judge);
+    enum kt_code code = load_authorities(ssl, files->ca, error);
+    if (code == KT_OK)
+        code = load_own(ssl, files->certificate, files->key, error);
+    if (code == KT_OK)
+        code = check_own(ssl, files, error);
+    return finish(ssl, code, false, context);
+}
+
+/* Clients are asked for a certificate, and told whose signature is taken: some have several to choose from. */
+static enum kt_code ask_clients(SSL_CTX *ssl, const char *path, struct kt_error *error)
+{
+    enum kt_code code = load_authorities(ssl, path, error);
+    if (code != KT_OK)
+        return code;
+    SSL_CTX_set_client_CA_list(ssl, SSL_load_client_CA_file(path));
+    ERR_clear_error();
+    SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return KT_OK;
+}
+
+enum kt_code kt_tls_gate_create(const struct kt_tls_gate_files *files, struct kt_tls_context **context,
+                                struct kt_error *error)
+{
+    *context = NULL;
+    ERR_clear_error();
+    SSL_CTX *ssl = create_ssl(TLS1_2_VERSION);
+    enum kt_code code = load_own(ssl, files->certificate, files->key, error);
+    if (code == KT_OK && files->client_ca)
+        code = ask_clients(ssl, files->client_ca, error);
+    if (code == KT_OK)
+        warn_of_end(files->certificate, SSL_CTX_get0_certificate(ssl), "clients");
+    return finish(ssl, code, true, context);
 }

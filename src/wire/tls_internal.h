@@ -11,6 +11,7 @@
 struct kt_tls_context {
     SSL_CTX *ssl;
     BIO_METHOD *buffers; /* must outlive the sessions' BIOs */
+    bool gate;           /* for clients: kt_tls_gate_create */
     atomic_uint references;
 };
 

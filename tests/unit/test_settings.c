@@ -289,8 +289,22 @@ static void command_line__assignments__win_and_are_checked(void **state)
     assign_refused(settings, "log.level", "is not name=value");
     assign_refused(settings, "log.levle=debug", "did you mean log.level?");
     assign_refused(settings, "auth.users=x", "only be given in a file");
-    assign_refused(settings, "tls.enabled=true", "no TLS in this version");
-    assign_ok(settings, "tls.enabled=false");
+}
+
+static void finish__tls_for_clients__needs_its_files(void **state)
+{
+    struct kt_settings *settings = *state;
+    assign_ok(settings, "listen.kv.tls=true");
+    finish_refused(settings, "listen.kv.tls is on, but tls.cert_path is not set");
+    assign_ok(settings, "tls.enabled=true");
+    finish_refused(settings, "tls.enabled is on, but tls.cert_path is not set");
+    assign_ok(settings, "tls.cert_path=cert.pem");
+    finish_refused(settings, "tls.enabled is on, but tls.key_path is not set");
+    assign_ok(settings, "tls.key_path=key.pem");
+    assign_ok(settings, "tls.require_client_cert=true");
+    finish_refused(settings, "tls.require_client_cert is on, but tls.client_ca_path is not set");
+    assign_ok(settings, "tls.client_ca_path=ca.pem");
+    finish_ok(settings);
 }
 
 static void finish__reachable_listener_without_authentication__is_refused(void **state)
@@ -475,6 +489,7 @@ int main(void)
         TEST(environment__rust_log__gives_the_level_if_it_begins_with_one),
         TEST(environment__value_not_understood__is_refused_with_its_name),
         TEST(command_line__assignments__win_and_are_checked),
+        TEST(finish__tls_for_clients__needs_its_files),
         TEST(finish__reachable_listener_without_authentication__is_refused),
         TEST(finish__certificates_in_part__are_refused_with_what_is_missing),
         TEST(finish__members_that_do_not_add_up__are_refused),

@@ -207,6 +207,75 @@ static void tls__certificate_of_the_authority_that_both_take__is_good_while_auth
     pair_release(&pair);
 }
 
+/* ---- clients ---- */
+
+static struct kt_tls_context *gate_of(kt_node_id node, bool asks)
+{
+    struct kt_test_paths paths;
+    struct kt_tls_context *context;
+    struct kt_error error;
+    kt_test_certificate_files(&certificates, node, NULL, &paths);
+    struct kt_tls_gate_files files = {
+        .certificate = paths.certificate, .key = paths.key, .client_ca = asks ? paths.ca : NULL};
+    assert_int_equal(kt_tls_gate_create(&files, &context, &error), KT_OK);
+    return context;
+}
+
+/* A node as the client: it looks for node 2, which the certificate happens to name, and always shows its own. */
+static void gate__client__is_served_and_may_end_first(void **state)
+{
+    (void)state;
+    struct kt_slice word = kt_slice_text("word");
+    for (int asks = 0; asks < 2; asks++) {
+        struct pair pair;
+        pair_init(&pair, context_of(1), gate_of(2, asks));
+        talk(&pair);
+        assert_true(pair.client.shaken && pair.server.shaken);
+        kt_tls_end(pair.client.tls);
+        talk(&pair);
+        expect(&pair.server, KT_TLS_ENDED, "ended TLS");
+        assert_int_equal(kt_tls_write(pair.server.tls, &word, 1), KT_OK);
+        kt_tls_end(pair.server.tls);
+        talk(&pair);
+        assert_int_equal(pair.client.plain.len, word.len);
+        expect(&pair.client, KT_TLS_ENDED, "ended TLS");
+        pair_release(&pair);
+    }
+}
+
+static void gate__client_of_another_authority__is_refused_if_it_is_asked(void **state)
+{
+    (void)state;
+    struct kt_test_fault fault = {.other_authority = true, .takes_both = true};
+    for (int asks = 0; asks < 2; asks++) {
+        struct pair pair;
+        pair_init(&pair, kt_test_context(&certificates, 1, &fault), gate_of(2, asks));
+        talk(&pair);
+        if (asks)
+            expect(&pair.server, KT_TLS_UNKNOWN_AUTHORITY, "unknown authority");
+        else
+            assert_true(pair.server.shaken && !pair.server.failed);
+        pair_release(&pair);
+    }
+}
+
+static void gate__files_of_no_use__are_refused_by_name(void **state)
+{
+    (void)state;
+    struct kt_test_paths paths, other;
+    struct kt_tls_context *context;
+    struct kt_error error;
+    kt_test_certificate_files(&certificates, 1, NULL, &paths);
+    kt_test_certificate_files(&certificates, 2, NULL, &other);
+    struct kt_tls_gate_files files = {.certificate = paths.certificate, .key = other.key};
+    assert_int_equal(kt_tls_gate_create(&files, &context, &error), KT_BAD_REQUEST);
+    assert_non_null(strstr(error.text, "fits the certificate"));
+    files = (struct kt_tls_gate_files){.certificate = paths.certificate, .key = paths.key, .client_ca = paths.key};
+    assert_int_equal(kt_tls_gate_create(&files, &context, &error), KT_BAD_REQUEST);
+    assert_non_null(strstr(error.text, "no certificates of authorities"));
+    assert_null(context);
+}
+
 /* ---- certificates ---- */
 
 static void tls__faulty_certificate__is_told_by_the_one_that_sees_it_and_the_one_that_has_it(void **state)
@@ -491,6 +560,9 @@ int main(void)
         cmocka_unit_test(tls__both_certificates_good__shakes_hands_and_knows_both_names),
         cmocka_unit_test(tls__pieces_of_all_sizes__arrive_as_one_stream_in_few_records),
         cmocka_unit_test(tls__certificate_of_the_authority_that_both_take__is_good_while_authorities_change),
+        cmocka_unit_test(gate__client__is_served_and_may_end_first),
+        cmocka_unit_test(gate__client_of_another_authority__is_refused_if_it_is_asked),
+        cmocka_unit_test(gate__files_of_no_use__are_refused_by_name),
         cmocka_unit_test(tls__faulty_certificate__is_told_by_the_one_that_sees_it_and_the_one_that_has_it),
         cmocka_unit_test(tls__client_without_a_certificate_or_of_an_older_version__is_refused),
         cmocka_unit_test(tls__other_protocol__is_told_apart_at_its_first_byte_on_either_side),

@@ -14,7 +14,7 @@ struct info_params {
     unsigned connections, connections_max;
     kt_time_ms uptime_ms;
     uint64_t wal_bytes;
-    bool auth_required;
+    bool auth_required, tls;
     const char *fsync_policy;
 };
 
@@ -30,13 +30,14 @@ void *rcp_info_params(struct kt_conn *conn, struct kt_arena *arena)
     params->connections_max = kt_conn_count_max(conn);
     params->uptime_ms = kt_clock_ms() - kt_dispatch_started_ms(dispatch);
     params->auth_required = kt_auth_required(kt_dispatch_auth(dispatch));
+    params->tls = settings && settings->tls;
     params->fsync_policy = settings && settings->fsync_policy ? settings->fsync_policy : "every_write";
     if (kt_dispatch_cluster(dispatch))
         kt_cluster_log_usage(kt_dispatch_cluster(dispatch), &params->wal_bytes, &segments);
     return params;
 }
 
-void rcp_put_features(struct kt_json_writer *writer)
+void rcp_put_features(struct kt_json_writer *writer, bool tls)
 {
     /* A feature is told when its operation is there: what a client asked for and cannot have is better known early. */
     static const struct {
@@ -55,6 +56,8 @@ void rcp_put_features(struct kt_json_writer *writer)
         if (kt_command_by_rcp(kt_slice_text(features[i].op), &engine))
             kt_json_put_text(writer, features[i].name);
     }
+    if (tls)
+        kt_json_put_text(writer, "tls");
     kt_json_end_array(writer);
 }
 
@@ -109,7 +112,7 @@ static enum kt_code info_query(const struct kt_call *call, const void *raw, stru
     kt_json_put_text_member(&writer, "server_version", KT_VERSION);
     kt_json_put_u64_member(&writer, "protocol_version", 1);
     kt_json_put_u64_member(&writer, "uptime_secs", params->uptime_ms / 1000);
-    rcp_put_features(&writer);
+    rcp_put_features(&writer, params->tls);
     kt_json_put_key(&writer, "stats");
     kt_json_begin_object(&writer);
     kt_json_put_u64_member(&writer, "connections", params->connections);

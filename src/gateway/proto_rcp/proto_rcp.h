@@ -11,6 +11,7 @@
  */
 struct kt_rcp_settings {
     const char *fsync_policy; /* "every_write" if NULL; borrowed while the listener is open */
+    bool tls;                 /* the listener has it */
 };
 
 extern const struct kt_protocol kt_proto_rcp;

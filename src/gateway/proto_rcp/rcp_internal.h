@@ -89,8 +89,8 @@ void rcp_failure_of(const struct kt_reply *reply, kt_node_id leader, struct kt_a
 extern const struct kt_command rcp_info;
 /* Its parameters as of now, in the arena. */
 void *rcp_info_params(struct kt_conn *conn, struct kt_arena *arena);
-/* Appends ,"features":[...] less the comma: what this version carries out. */
-void rcp_put_features(struct kt_json_writer *writer);
+/* Appends ,"features":[...] less the comma: what this version carries out, and tls if the listener has it. */
+void rcp_put_features(struct kt_json_writer *writer, bool tls);
 
 /* The command behind WAL_STATS, and its parameters as of now, in the arena. */
 extern const struct kt_command rcp_wal_stats;

@@ -197,6 +197,7 @@ static void put_limits(struct kt_json_writer *writer)
 
 static void hello_result(const struct incoming *in)
 {
+    const struct kt_rcp_settings *settings = kt_conn_settings(in->conn);
     struct kt_json_writer writer;
     struct kt_buf result;
 
@@ -208,7 +209,7 @@ static void hello_result(const struct incoming *in)
     kt_json_put_text_member(&writer, "server_name", "kontiki");
     kt_json_put_text_member(&writer, "server_version", KT_VERSION);
     kt_json_put_bool_member(&writer, "auth_required", kt_auth_required(kt_dispatch_auth(kt_conn_dispatch(in->conn))));
-    rcp_put_features(&writer);
+    rcp_put_features(&writer, settings && settings->tls);
     put_limits(&writer);
     kt_json_end_object(&writer);
     answer_result(in, kt_buf_slice(&result));
