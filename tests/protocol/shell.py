@@ -232,12 +232,6 @@ def original__name__keeps_its_flags_words_and_exit_codes(node):
         assert os.path.exists(os.path.join(home, ".rstmdb_history"))
 
 
-def original__tls_flags__are_refused_clearly(node):
-    for words in (["--tls"], ["-k"], ["--ca-cert", "x"], ["--client-cert", "x"], ["--client-key", "x"]):
-        _, errors = one_shot(node, *words, "ping", code=2)
-        assert "TLS" in errors, errors
-
-
 def follow(*words):
     return subprocess.Popen([program("kontiki"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=environment("/nonexistent"))
