@@ -31,18 +31,33 @@
 
 struct kontiki_client;
 
+/*
+ * TLS 1.2 or 1.3 to the state machine listeners. The files are PEM and are read by kontiki_open. The server's
+ * certificate must be signed by an authority that is trusted, be valid today, and name the host of the endpoint (a host
+ * name or an IP address among its subject alternative names; the common name does not count).
+ */
+struct kontiki_tls {
+    const char *ca_cert;     /* the authorities that are trusted; NULL: those of the system */
+    const char *client_cert; /* shown to servers that ask: the certificate, then those between it and an authority */
+    const char *client_key;  /* its key, without a passphrase; both or neither */
+    const char
+        *server_name; /* asked for and looked for in place of the endpoint's host, at every endpoint; NULL: not */
+    bool insecure;    /* any certificate is taken: encrypted, but nobody knows by whom it is read. For trying out */
+};
+
 /* Everything is copied by kontiki_open. */
 struct kontiki_options {
-    const char *const *machine;  /* "host:port" of the nodes' state machine (RCP) listeners; IPv6 in brackets */
-    size_t machine_count;        /* 0: no machine calls */
-    const char *const *kv;       /* of the nodes' key-value listeners */
-    size_t kv_count;             /* 0: no key-value calls */
-    const char *token;           /* bearer token of machine calls; NULL: none is sent */
-    const char *user, *password; /* login of key-value calls; NULL: none */
-    const char *api_key;         /* the same by API key; it goes before user and password */
-    unsigned timeout_ms;         /* of one call with all its attempts; 0: KONTIKI_TIMEOUT_MS */
-    unsigned attempt_ms;         /* of one attempt of a call that may be repeated; 0: KONTIKI_ATTEMPT_MS */
-    unsigned connect_ms;         /* of connecting to one node; 0: KONTIKI_CONNECT_MS */
+    const char *const *machine;    /* "host:port" of the nodes' state machine (RCP) listeners; IPv6 in brackets */
+    size_t machine_count;          /* 0: no machine calls */
+    const char *const *kv;         /* of the nodes' key-value listeners */
+    size_t kv_count;               /* 0: no key-value calls */
+    const char *token;             /* bearer token of machine calls; NULL: none is sent */
+    const char *user, *password;   /* login of key-value calls; NULL: none */
+    const char *api_key;           /* the same by API key; it goes before user and password */
+    unsigned timeout_ms;           /* of one call with all its attempts; 0: KONTIKI_TIMEOUT_MS */
+    unsigned attempt_ms;           /* of one attempt of a call that may be repeated; 0: KONTIKI_ATTEMPT_MS */
+    unsigned connect_ms;           /* of connecting to one node, and then of the TLS handshake; 0: KONTIKI_CONNECT_MS */
+    const struct kontiki_tls *tls; /* of machine calls; NULL: plain. Key-value calls are always plain */
     /*
      * Repeat also writes that carry no idempotency key (key-value writes, operations this library does not know). The
      * caller says by it that a late repetition may overwrite what somebody else wrote in between.
@@ -68,7 +83,8 @@ struct kontiki_result {
 
 /*
  * Makes a client; nothing is connected yet. KT_BAD_REQUEST: an endpoint is no address, there are none at all, or too
- * many; the sentence is written to text, if that is not NULL (text_size bytes at most).
+ * many, or a file of tls cannot be used; the sentence is written to text, if that is not NULL (text_size bytes at
+ * most).
  */
 KT_MUST_USE enum kt_code kontiki_open(const struct kontiki_options *options, struct kontiki_client **client, char *text,
                                       size_t text_size);
@@ -85,7 +101,8 @@ void kontiki_result_release(struct kontiki_result *result);
  * result->body is the result object. Returns result->code:
  *   KT_OK, or the code of the server's error (KT_GUARD_FAILED, KT_CONFLICT ...);
  *   KT_OUTCOME_UNKNOWN: the operation may have happened;
- *   KT_UNAVAILABLE or another code of class KT_RETRY: it has not happened, no node could serve it in time;
+ *   KT_UNAVAILABLE or another code of class KT_RETRY: it has not happened, no node could serve it in time, or no node's
+ *   TLS is good, which is told without waiting;
  *   KT_BAD_REQUEST without server_code: params are no JSON object, or op is no name; nothing was sent.
  */
 KT_MUST_USE enum kt_code kontiki_machine_call(struct kontiki_client *client, const char *op, const char *params,

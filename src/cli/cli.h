@@ -29,6 +29,9 @@ struct cli_list {
 struct cli {
     struct cli_list rcp, kv, admin;
     const char *token, *user, *password, *api_key;
+    const char *ca_cert, *client_cert, *client_key, *server_name; /* of TLS; NULL: not given */
+    bool tls;                                                     /* to the state-machine ports */
+    bool insecure;
     unsigned timeout_ms;
     bool json;
     bool original; /* called as rstmdb-cli */

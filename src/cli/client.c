@@ -5,14 +5,20 @@
 
 #define ATTEMPT_MS_SHARE 4 /* a node that hangs takes at most this part of the time, so that others get their turn */
 
-void cli_client_options(const struct cli *cli, struct kontiki_options *options)
+void cli_client_options(const struct cli *cli, struct kontiki_options *options, struct kontiki_tls *tls)
 {
+    *tls = (struct kontiki_tls){.ca_cert = cli->ca_cert,
+                                .client_cert = cli->client_cert,
+                                .client_key = cli->client_key,
+                                .server_name = cli->server_name,
+                                .insecure = cli->insecure};
     *options = (struct kontiki_options){
         .machine = (const char *const *)cli->rcp.items,
         .machine_count = cli->rcp.count,
         .kv = (const char *const *)cli->kv.items,
         .kv_count = cli->kv.count,
         .token = cli->token,
+        .tls = cli->tls ? tls : NULL,
         .user = cli->user,
         .password = cli->password,
         .api_key = cli->api_key,
@@ -25,8 +31,9 @@ int cli_open(const struct cli *cli, struct kontiki_client **client)
 {
     char text[256] = "";
     struct kontiki_options options;
+    struct kontiki_tls tls;
 
-    cli_client_options(cli, &options);
+    cli_client_options(cli, &options, &tls);
     if (kontiki_open(&options, client, text, sizeof(text)) != KT_OK)
         return cli_fail(CLI_USAGE, "%s", text);
     return CLI_OK;
@@ -75,10 +82,11 @@ struct kt_json *cli_peek(struct cli *cli, const char *op, const char *params, un
     struct kontiki_result result = {.code = KT_OK};
     struct kontiki_client *client = NULL;
     struct kontiki_options options;
+    struct kontiki_tls tls;
     struct kt_json *answer = NULL;
     struct kt_error error;
 
-    cli_client_options(cli, &options);
+    cli_client_options(cli, &options, &tls);
     options.timeout_ms = timeout_ms;
     if (kontiki_open(&options, &client, NULL, 0) != KT_OK)
         return NULL;

@@ -5,8 +5,8 @@
 #include "cli/cli.h"
 #include "kontiki/client.h"
 
-/* The library's options out of the tool's; borrows from cli. */
-void cli_client_options(const struct cli *cli, struct kontiki_options *options);
+/* The library's options out of the tool's; they borrow from cli and from tls. */
+void cli_client_options(const struct cli *cli, struct kontiki_options *options, struct kontiki_tls *tls);
 /* CLI_OK, or CLI_USAGE after saying why. Close with kontiki_close. */
 int cli_open(const struct cli *cli, struct kontiki_client **client);
 /* The exit code of a call, after saying what went wrong. */

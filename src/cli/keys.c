@@ -174,6 +174,9 @@ int cli_kv(struct cli *cli, int argc, char **argv)
 
     if (argc == 0)
         return cli_fail(CLI_USAGE, "kv needs one of: ping, get, set, delete");
+    /* Whoever asks for TLS does not want a password to go out in plain. */
+    if (cli->tls)
+        return cli_fail(CLI_USAGE, "keys have no TLS: run kv without --tls and what says it, also in the environment");
     if (cli_need_kv(cli, &error) != KT_OK)
         return cli_fail(CLI_USAGE, "%s", error.text);
     int status = cli_params("kv", params, KT_COUNT(params), argc - 1, argv + 1, &values);

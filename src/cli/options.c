@@ -86,14 +86,14 @@ static enum kt_code read_timeout(struct cli *cli, const char *text, struct kt_er
     return KT_OK;
 }
 
-enum option_kind { ENDPOINTS, TIMEOUT, TEXT, JSON, HELP, VERSION, TLS_VALUE, TLS_SWITCH };
+enum option_kind { ENDPOINTS, TIMEOUT, TEXT, SWITCH, HELP, VERSION };
 
 /* The letters count before the command only: behind it they are the command's own. */
 static const struct option {
     const char *name;
     char letter;
     enum option_kind kind;
-    size_t offset; /* in struct cli: of a list or a text */
+    size_t offset; /* in struct cli: of a list, a text or a switch */
 } globals[] = {
     {"endpoint", 0, ENDPOINTS, offsetof(struct cli, rcp)},
     {"server", 's', ENDPOINTS, offsetof(struct cli, rcp)},
@@ -104,20 +104,20 @@ static const struct option {
     {"user", 0, TEXT, offsetof(struct cli, user)},
     {"password", 0, TEXT, offsetof(struct cli, password)},
     {"api-key", 0, TEXT, offsetof(struct cli, api_key)},
-    {"json", 0, JSON, 0},
+    {"json", 0, SWITCH, offsetof(struct cli, json)},
     {"help", 'h', HELP, 0},
     {"version", 'V', VERSION, 0},
-    {"ca-cert", 0, TLS_VALUE, 0},
-    {"client-cert", 0, TLS_VALUE, 0},
-    {"client-key", 0, TLS_VALUE, 0},
-    {"server-name", 0, TLS_VALUE, 0},
-    {"tls", 0, TLS_SWITCH, 0},
-    {"insecure", 'k', TLS_SWITCH, 0},
+    {"tls", 0, SWITCH, offsetof(struct cli, tls)},
+    {"ca-cert", 0, TEXT, offsetof(struct cli, ca_cert)},
+    {"client-cert", 0, TEXT, offsetof(struct cli, client_cert)},
+    {"client-key", 0, TEXT, offsetof(struct cli, client_key)},
+    {"server-name", 0, TEXT, offsetof(struct cli, server_name)},
+    {"insecure", 'k', SWITCH, offsetof(struct cli, insecure)},
 };
 
 static bool is_switch(enum option_kind kind)
 {
-    return kind == JSON || kind == HELP || kind == VERSION || kind == TLS_SWITCH;
+    return kind == SWITCH || kind == HELP || kind == VERSION;
 }
 
 /* before: no word of the command has come yet. *value: what stands behind "=", or NULL. */
@@ -159,8 +159,8 @@ static enum kt_code take_option(struct cli *cli, const struct option *option, co
     case TEXT:
         *(const char **)at = value;
         break;
-    case JSON:
-        cli->json = true;
+    case SWITCH:
+        *(bool *)at = true;
         break;
     case HELP:
         cli->help = true;
@@ -168,9 +168,6 @@ static enum kt_code take_option(struct cli *cli, const struct option *option, co
     case VERSION:
         cli->version = true;
         break;
-    case TLS_VALUE:
-    case TLS_SWITCH:
-        return kt_error_set(error, KT_NOT_AVAILABLE, "--%s: this version has no TLS for clients", option->name);
     }
     return KT_OK;
 }
@@ -187,6 +184,16 @@ static const char *environment(const char *first, const char *second, const char
     return value && value[0] ? value : NULL;
 }
 
+static bool is_no(const char *text)
+{
+    static const char *const words[] = {"0", "false", "f", "no", "n", "off"};
+    for (size_t i = 0; i < KT_COUNT(words); i++) {
+        if (strcasecmp(text, words[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static enum kt_code read_environment(struct cli *cli, struct kt_error *error)
 {
     static const struct {
@@ -201,8 +208,10 @@ static enum kt_code read_environment(struct cli *cli, struct kt_error *error)
         {"KONTIKI_USER", NULL, offsetof(struct cli, user), false},
         {"KONTIKI_PASSWORD", NULL, offsetof(struct cli, password), false},
         {"KONTIKI_API_KEY", NULL, offsetof(struct cli, api_key), false},
+        {"KONTIKI_CA_CERT", "RSTMDB_CA_CERT", offsetof(struct cli, ca_cert), false},
+        {"KONTIKI_CLIENT_CERT", "RSTMDB_CLIENT_CERT", offsetof(struct cli, client_cert), false},
+        {"KONTIKI_CLIENT_KEY", "RSTMDB_CLIENT_KEY", offsetof(struct cli, client_key), false},
     };
-    static const char *const tls[] = {"RSTMDB_CA_CERT", "RSTMDB_CLIENT_CERT", "RSTMDB_CLIENT_KEY"};
     const char *name, *value;
     struct kt_error why;
 
@@ -213,13 +222,17 @@ static enum kt_code read_environment(struct cli *cli, struct kt_error *error)
         else if (value && read_list((void *)((char *)cli + rows[i].offset), value, &why) != KT_OK)
             return kt_error_set(error, why.code, "environment %s: %s", name, why.text);
     }
-    for (size_t i = 0; i < KT_COUNT(tls); i++) {
-        if (environment(tls[i], NULL, &name))
-            return kt_error_set(error, KT_NOT_AVAILABLE, "environment %s: this version has no TLS for clients", name);
-    }
-    value = environment("RSTMDB_TLS", NULL, &name);
-    if (value && strcmp(value, "0") != 0 && strcasecmp(value, "false") != 0)
-        return kt_error_set(error, KT_NOT_AVAILABLE, "environment %s: this version has no TLS for clients", name);
+    value = environment("KONTIKI_TLS", "RSTMDB_TLS", &name);
+    cli->tls = value && !is_no(value);
+    return KT_OK;
+}
+
+/* Whoever names a certificate wants it used. */
+static enum kt_code settle_tls(struct cli *cli, struct kt_error *error)
+{
+    cli->tls = cli->tls || cli->ca_cert || cli->client_cert || cli->client_key || cli->insecure;
+    if (cli->server_name && !cli->tls)
+        return kt_error_set(error, KT_BAD_REQUEST, "--server-name is of use with --tls only");
     return KT_OK;
 }
 
@@ -254,6 +267,8 @@ enum kt_code cli_options(int argc, char **argv, struct cli *cli, int *rest, stru
     }
     if (code == KT_OK && cli->rcp.count == 0)
         code = read_list(&cli->rcp, "127.0.0.1:7401", error);
+    if (code == KT_OK)
+        code = settle_tls(cli, error);
     *rest = argc - count;
     for (int i = 0; i < count; i++)
         argv[*rest + i] = words[i];

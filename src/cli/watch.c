@@ -62,9 +62,10 @@ int cli_follow(struct cli *cli, const char *op, const char *params)
     struct kontiki_result result = {.code = KT_OK};
     struct kontiki_watch *watch = NULL;
     struct kontiki_options options;
+    struct kontiki_tls tls;
     int status;
 
-    cli_client_options(cli, &options);
+    cli_client_options(cli, &options, &tls);
     if (kontiki_watch_open(&options, op, params, &watch, &result) != KT_OK) {
         status = cli_result_status(&result);
         kontiki_result_release(&result);

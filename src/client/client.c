@@ -75,6 +75,15 @@ static void forget_secret(char *text)
     kt_free(text);
 }
 
+static enum kt_code open_tls(struct kontiki_client *client, const struct kontiki_tls *options, struct kt_error *error)
+{
+    if (!options)
+        return KT_OK;
+    enum kt_code code = link_tls_context_create(options, &client->tls, error);
+    client->machine.context = client->tls;
+    return code;
+}
+
 enum kt_code kontiki_open(const struct kontiki_options *options, struct kontiki_client **client, char *text,
                           size_t text_size)
 {
@@ -91,6 +100,8 @@ enum kt_code kontiki_open(const struct kontiki_options *options, struct kontiki_
         code = kt_error_set(&error, KT_BAD_REQUEST, "no endpoint is given");
     if (code == KT_OK && options->user && !options->password)
         code = kt_error_set(&error, KT_BAD_REQUEST, "a user is given without a password");
+    if (code == KT_OK)
+        code = open_tls(opened, options->tls, &error);
     opened->token = dup_or_null(options->token);
     opened->user = dup_or_null(options->user);
     opened->password = dup_or_null(options->password);
@@ -114,6 +125,7 @@ void kontiki_close(struct kontiki_client *client)
         return;
     link_release(&client->machine);
     link_release(&client->kv);
+    link_tls_context_free(client->tls);
     forget_secret(client->token);
     kt_free(client->user);
     forget_secret(client->password);
@@ -127,6 +139,7 @@ struct progress {
     kt_time_ms deadline_ms;
     bool maybe_done;   /* an attempt may have been carried out, or may still be */
     unsigned in_round; /* endpoints tried since the last pause */
+    unsigned hopeless; /* endpoints in a row with which there can be no connection */
     unsigned pause_ms;
 };
 
@@ -141,9 +154,12 @@ static void pause_for(unsigned ms, kt_time_ms deadline_ms)
     nanosleep(&time, NULL);
 }
 
-/* The next endpoint's turn; false: the time is over. */
+/* The next endpoint's turn; false: the time is over, or patience would change nothing at any of them. */
 static bool go_on(const struct call *call, struct progress *progress)
 {
+    progress->hopeless = link_is_hopeless(call->link) ? progress->hopeless + 1 : 0;
+    if (progress->hopeless >= call->link->count)
+        return false;
     link_next(call->link);
     if (++progress->in_round >= call->link->count) {
         progress->in_round = 0;

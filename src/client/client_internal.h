@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "client/tls.h"
 #include "kontiki/client.h"
 
 #define LINK_INPUT_BYTES_MAX                                                                                           \
@@ -25,9 +26,11 @@ struct link {
     size_t count;
     size_t at; /* the endpoint that is used */
     unsigned connect_ms;
-    int fd;           /* -1: not connected */
-    bool greeted;     /* the protocol's own beginning is done on this connection */
-    struct kt_buf in; /* read and not consumed */
+    int fd;                                 /* -1: not connected */
+    bool greeted;                           /* the protocol's own beginning is done on this connection */
+    struct kt_buf in;                       /* read and not consumed */
+    const struct link_tls_context *context; /* of the client; NULL: plain */
+    struct link_tls tls;
 };
 
 /* Parses and copies the endpoints. */
@@ -48,9 +51,12 @@ KT_MUST_USE enum kt_code link_wait(struct link *link, kt_time_ms deadline_ms, st
 /* At least so many bytes are in link->in; on failure the connection is closed. */
 KT_MUST_USE enum kt_code link_fill(struct link *link, size_t bytes, kt_time_ms deadline_ms, struct kt_error *error);
 const char *link_endpoint(const struct link *link);
+/* It was given up for a reason that lasts until somebody changes certificates or options. */
+bool link_is_hopeless(const struct link *link);
 
 struct kontiki_client {
     struct link machine, kv;
+    struct link_tls_context *tls; /* of machine calls; NULL: plain */
     char *token, *user, *password, *api_key;
     unsigned timeout_ms, attempt_ms;
     bool retry_unknown;

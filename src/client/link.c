@@ -1,4 +1,4 @@
-/* One TCP connection with deadlines: non-blocking sockets and poll. */
+/* One TCP connection with deadlines: non-blocking sockets and poll; with TLS on it, or plain. */
 #include "client/client_internal.h"
 
 #include <errno.h>
@@ -41,13 +41,19 @@ void link_release(struct link *link)
     link->count = 0;
 }
 
-void link_close(struct link *link)
+static void close_link(struct link *link, bool clean)
 {
+    link_tls_end(&link->tls, clean);
     if (link->fd >= 0)
         close(link->fd);
     link->fd = -1;
     link->greeted = false;
     kt_buf_clear(&link->in);
+}
+
+void link_close(struct link *link)
+{
+    close_link(link, true);
 }
 
 void link_next(struct link *link)
@@ -86,14 +92,63 @@ static enum kt_code broken(struct link *link, struct kt_error *error, const char
         code = kt_error_errno(error, KT_UNAVAILABLE, number, "%s: %s", link_endpoint(link), what);
     else
         code = kt_error_set(error, KT_UNAVAILABLE, "%s: %s", link_endpoint(link), what);
-    link_close(link);
+    close_link(link, false);
     return code;
 }
+
+/* A step failed: what TLS says about it, or the socket. */
+static enum kt_code step_broken(struct link *link, struct kt_error *error, const char *what)
+{
+    if (link->tls.text[0])
+        return broken(link, error, link->tls.text, 0);
+    return broken(link, error, what, link->tls.number);
+}
+
+/* ---- steps: a read or a write that does not wait, over TLS or plain ---- */
+
+static enum step plain_step(struct link *link, ssize_t n, enum step again, size_t *moved)
+{
+    if (n > 0) {
+        *moved = (size_t)n;
+        return STEP_DONE;
+    }
+    if (n == 0)
+        return STEP_ENDED;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+        return again;
+    link->tls.number = errno;
+    return STEP_FAILED;
+}
+
+static enum step read_step(struct link *link, void *room, size_t len, size_t *got)
+{
+    if (link->tls.ssl)
+        return link_tls_read(&link->tls, room, len, got);
+    return plain_step(link, recv(link->fd, room, len, 0), STEP_READ, got);
+}
+
+static enum step write_step(struct link *link, const void *bytes, size_t len, size_t *done)
+{
+    if (link->tls.ssl)
+        return link_tls_write(&link->tls, bytes, len, done);
+    return plain_step(link, send(link->fd, bytes, len, MSG_NOSIGNAL), STEP_WRITE, done);
+}
+
+/* As wait_for, for what a step asked. */
+static int wait_step(const struct link *link, enum step step, kt_time_ms deadline_ms)
+{
+    return wait_for(link->fd, step == STEP_WRITE ? POLLOUT : POLLIN, deadline_ms);
+}
+
+/* ---- the connection ---- */
 
 /* A closed connection that nobody has read from since: seen before a request is entrusted to it. */
 static bool is_alive(struct link *link)
 {
     uint8_t byte;
+    /* Over TLS not everything that can be read is an answer: a server may hand out tickets at any time. */
+    if (link->tls.ssl)
+        return link_tls_peek(&link->tls) == STEP_READ;
     ssize_t n = recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
@@ -121,6 +176,34 @@ static enum kt_code connect_to(struct link *link, const struct addrinfo *to, kt_
     return KT_OK;
 }
 
+static enum kt_code shake_hands(struct link *link, kt_time_ms deadline_ms, struct kt_error *error)
+{
+    link_tls_begin(&link->tls, link->context, link->fd, link->addresses[link->at].host);
+    for (;;) {
+        enum step step = link_tls_shake(&link->tls);
+        if (step == STEP_DONE)
+            return KT_OK;
+        if (step == STEP_FAILED)
+            return step_broken(link, error, "the connection broke during the TLS handshake");
+        if (step == STEP_ENDED)
+            return broken(link, error,
+                          "the server closed the connection during the TLS handshake: it may not speak TLS", 0);
+        int ready = wait_step(link, step, deadline_ms);
+        if (ready <= 0)
+            return broken(link, error, "no TLS handshake in time: the server may not speak TLS", ready ? errno : 0);
+    }
+}
+
+static enum kt_code connect_any(struct link *link, const struct addrinfo *found, kt_time_ms deadline_ms,
+                                struct kt_error *error)
+{
+    enum kt_code code = KT_UNAVAILABLE;
+    deadline_ms = KT_MIN(deadline_ms, kt_clock_ms() + link->connect_ms);
+    for (const struct addrinfo *at = found; at && code != KT_OK; at = at->ai_next)
+        code = connect_to(link, at, deadline_ms, error);
+    return code;
+}
+
 enum kt_code link_open(struct link *link, kt_time_ms deadline_ms, struct kt_error *error)
 {
     static const struct addrinfo hints = {
@@ -130,15 +213,20 @@ enum kt_code link_open(struct link *link, kt_time_ms deadline_ms, struct kt_erro
     if (link->fd >= 0 && link->in.len == 0 && is_alive(link))
         return KT_OK;
     link_close(link);
+    memset(&link->tls, 0, sizeof(link->tls));
     int failed = getaddrinfo(address->host, address->service, &hints, &found);
     if (failed)
         return kt_error_set(error, KT_UNAVAILABLE, "%s: %s", link_endpoint(link), gai_strerror(failed));
-    enum kt_code code = KT_UNAVAILABLE;
-    deadline_ms = KT_MIN(deadline_ms, kt_clock_ms() + link->connect_ms);
-    for (const struct addrinfo *at = found; at && code != KT_OK; at = at->ai_next)
-        code = connect_to(link, at, deadline_ms, error);
+    enum kt_code code = connect_any(link, found, deadline_ms, error);
     freeaddrinfo(found);
+    if (code == KT_OK && link->context)
+        code = shake_hands(link, KT_MIN(deadline_ms, kt_clock_ms() + link->connect_ms), error);
     return code;
+}
+
+bool link_is_hopeless(const struct link *link)
+{
+    return link->fd < 0 && link->tls.lasting;
 }
 
 enum kt_code link_send(struct link *link, struct kt_slice bytes, kt_time_ms deadline_ms, struct kt_error *error)
@@ -146,16 +234,17 @@ enum kt_code link_send(struct link *link, struct kt_slice bytes, kt_time_ms dead
     const uint8_t *at = bytes.data;
     size_t left = bytes.len;
     while (left > 0) {
-        ssize_t n = send(link->fd, at, left, MSG_NOSIGNAL);
-        if (n > 0) {
-            at += n;
-            left -= (size_t)n;
-        } else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            int ready = wait_for(link->fd, POLLOUT, deadline_ms);
+        size_t done = 0;
+        enum step step = write_step(link, at, left, &done);
+        if (step == STEP_DONE) {
+            at += done;
+            left -= done;
+        } else if (step == STEP_READ || step == STEP_WRITE) {
+            int ready = wait_step(link, step, deadline_ms);
             if (ready <= 0)
                 return broken(link, error, "does not take the request in time", ready ? errno : 0);
-        } else if (n == 0 || errno != EINTR) {
-            return broken(link, error, "the connection broke while sending", errno);
+        } else {
+            return step_broken(link, error, "the connection broke while sending");
         }
     }
     return KT_OK;
@@ -163,30 +252,58 @@ enum kt_code link_send(struct link *link, struct kt_slice bytes, kt_time_ms dead
 
 enum kt_code link_wait(struct link *link, kt_time_ms deadline_ms, struct kt_error *error)
 {
-    int ready = wait_for(link->fd, POLLIN, deadline_ms);
-    if (ready < 0)
-        return broken(link, error, "the connection broke", errno);
-    return ready ? KT_OK : KT_MORE;
+    enum step step = STEP_READ;
+    for (;;) {
+        /* A whole record may be read already, and what the socket has may be no message at all. */
+        if (link->tls.ssl)
+            step = link_tls_peek(&link->tls);
+        if (step == STEP_FAILED)
+            return step_broken(link, error, "the connection broke");
+        if (step == STEP_DONE || step == STEP_ENDED)
+            return KT_OK;
+        int ready = wait_step(link, step, deadline_ms);
+        if (ready < 0)
+            return broken(link, error, "the connection broke", errno);
+        if (ready == 0)
+            return KT_MORE;
+        if (!link->tls.ssl)
+            return KT_OK;
+    }
+}
+
+/* An alert where a plain answer should be: what servers with TLS say to a greeting that is none (RFC 8446 5.1). */
+static bool is_tls_alert(const struct link *link)
+{
+    return !link->context && link->in.len >= 3 && link->in.data[0] == 21 && link->in.data[1] == 3;
+}
+
+static enum kt_code no_answer(struct link *link, enum step step, struct kt_error *error)
+{
+    if (is_tls_alert(link)) {
+        link->tls.lasting = true;
+        return broken(link, error, "the server speaks TLS, and this client was not told to", 0);
+    }
+    if (step == STEP_ENDED)
+        return broken(link, error, "the connection was closed before an answer came", 0);
+    return step_broken(link, error, "the connection broke before an answer came");
 }
 
 enum kt_code link_fill(struct link *link, size_t bytes, kt_time_ms deadline_ms, struct kt_error *error)
 {
     while (link->in.len < bytes) {
-        size_t room_bytes = KT_MAX(bytes - link->in.len, (size_t)READ_BYTES);
+        size_t room_bytes = KT_MAX(bytes - link->in.len, (size_t)READ_BYTES), got = 0;
         uint8_t *room = kt_buf_reserve(&link->in, room_bytes);
         if (!room)
             return broken(link, error, "the answer does not fit in memory", 0);
-        ssize_t n = recv(link->fd, room, room_bytes, 0);
-        if (n > 0) {
-            link->in.len += (size_t)n;
-        } else if (n == 0) {
-            return broken(link, error, "the connection was closed before an answer came", 0);
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            int ready = wait_for(link->fd, POLLIN, deadline_ms);
+        enum step step = read_step(link, room, room_bytes, &got);
+        if (step == STEP_DONE) {
+            link->in.len += got;
+        } else if (step == STEP_ENDED || step == STEP_FAILED) {
+            return no_answer(link, step, error);
+        } else {
+            int ready = wait_step(link, step, deadline_ms);
             if (ready <= 0)
                 return broken(link, error, "does not answer in time", ready ? errno : 0);
-        } else if (errno != EINTR) {
-            return broken(link, error, "the connection broke before an answer came", errno);
         }
     }
     return KT_OK;
