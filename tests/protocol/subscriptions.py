@@ -7,7 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from lib.cluster import Cluster, wait_until  # noqa: E402
 
-CONNECTIONS, EACH, EVENTS, ROUNDS = 100, 100, 4, 4
+CONNECTIONS, EACH, EVENTS, ROUNDS = 100, 100, 4, 6
 LAMP = {"states": ["on"], "initial": "on", "transitions": [{"from": "on", "event": "COUNT", "to": "on"}]}
 
 
@@ -60,8 +60,8 @@ def main():
             client.call("PUT_MACHINE", {"machine": "lamp", "version": 1, "definition": LAMP})
             client.call("CREATE_INSTANCE", {"machine": "lamp", "version": 1, "instance_id": "lamp"})
         sizes = [one_round(node, number) for number in range(ROUNDS)]
-        settled, *later = sizes[1:]  # what malloc keeps is known after two rounds
-        assert max(later) < settled + 4096, sizes
+        # What malloc keeps goes up and down by some large buffers; a leak goes up with every round.
+        assert min(sizes[ROUNDS // 2:]) < max(sizes[:ROUNDS // 2]) + 2048, sizes
     print("%d messages delivered" % (CONNECTIONS * EACH * EVENTS * ROUNDS))
 
 
