@@ -78,7 +78,7 @@ static const char *name_of(const struct kt_conn *conn, char text[NAME_MAX_BYTES]
 static void tell(struct kt_conn *conn, enum kt_tls_failure reason, const char *why)
 {
     struct told *told = &conn->listener->told[reason];
-    char name[NAME_MAX_BYTES], more[48] = "";
+    char name[NAME_MAX_BYTES], more[64] = "";
     kt_time_ms now_ms = now(conn);
 
     if (told->at_ms != 0 && now_ms - told->at_ms < KT_TELL_TLS_EVERY_MS) {
