@@ -146,13 +146,6 @@ class Node:
         code, text = self.http("/status")
         return json.loads(text) if code == 200 else None
 
-    def rss_kib(self):
-        with open("/proc/%d/status" % self.process.pid, encoding="ascii") as file:
-            for line in file:
-                if line.startswith("VmRSS:"):
-                    return int(line.split()[1])
-        raise AssertionError("no VmRSS")
-
     def anonymous_kib(self):
         """Resident memory that is not a file's: without the pages of the store that the kernel happens to keep."""
         with open("/proc/%d/status" % self.process.pid) as status:

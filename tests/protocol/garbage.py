@@ -93,9 +93,9 @@ def garbage__random_frames__node_stays_up_and_does_not_grow(node):
     }
     for name, (frames, connect) in seeds.items():
         wave(node, connect, frames, COUNT // 10, source)
-        before = node.rss_kib()
+        before = node.anonymous_kib()
         answered = wave(node, connect, frames, COUNT, source)
-        after = node.rss_kib()
+        after = node.anonymous_kib()
         print("%s: %d connections with garbage, %d answers, resident %d -> %d KiB" % (name, COUNT, answered, before,
                                                                                       after))
         assert answered > 0, "nothing was answered"
